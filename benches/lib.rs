@@ -1,0 +1,3 @@
+//! Workloads that the benchmarks time.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Reverse-mode differentiation: values that remember how they were made.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Datasets, loaders and readers.
+
+#![forbid(unsafe_code)]

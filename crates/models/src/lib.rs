@@ -1,0 +1,3 @@
+//! The model zoo and model files.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Layers, losses, initialisers and Sequential.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Optimizers, schedules and gradient clipping.
+
+#![forbid(unsafe_code)]

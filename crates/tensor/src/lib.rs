@@ -1,0 +1,3 @@
+//! Dense tensors: buffers, shapes, kernels and their adjoints.
+
+

@@ -1,0 +1,3 @@
+//! What the examples share: finding data and printing results.
+
+#![forbid(unsafe_code)]
