@@ -1,3 +1,37 @@
 //! Dense tensors: buffers, shapes, kernels and their adjoints.
+//!
+//! A [`Tensor`] is a [`Shape`] over dense row-major memory, with its element type known at run time. Every operation
+//! that takes shapes returns a [`Result`] whose error names the operation, the shapes and what to do. Kernels and
+//! their adjoints stand side by side, one file a family, under `ops`. This crate knows nothing of gradients.
+//!
+//! ```
+//! use maplet_tensor::Tensor;
+//!
+//! let x = Tensor::from([[1.0f32, 2.0], [3.0, 4.0]]);
+//! let y = (&x * 2.0).add(&Tensor::from([10.0f32, 20.0]))?; // broadcasts over rows
+//! assert_eq!(y, Tensor::from([[12.0f32, 24.0], [16.0, 28.0]]));
+//! assert_eq!(x.matmul(&y)?.sum(.., false)?.item::<f32>()?, 240.0);
+//! # Ok::<(), maplet_tensor::Error>(())
+//! ```
+//!
+//! Results never depend on the number of threads. `MAPLET_SIMD=plain|avx2` holds the vector instructions down.
 
+mod buffer;
+mod dtype;
+mod error;
+mod ops;
+pub mod par;
+mod rng;
+mod shape;
+mod simd;
+mod tensor;
+mod window;
 
+pub use buffer::{pool_idle_bytes, set_pool_limit};
+pub use dtype::{DType, Element, Float};
+pub use error::{Error, ErrorKind, Result};
+pub use rng::Rng;
+pub use shape::{Axes, MAX_RANK, Shape};
+pub use simd::{Simd, simd};
+pub use tensor::Tensor;
+pub use window::{Pair, Window2d};

@@ -1,0 +1,1 @@
+//! Kernels and their adjoints, one file a family.

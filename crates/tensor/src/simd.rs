@@ -1,0 +1,79 @@
+//! Which vector instructions this machine has, found out once at run time.
+
+use std::sync::OnceLock;
+
+/// The instruction sets that kernels are compiled for, least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Simd {
+    /// What every machine of the target has.
+    Plain,
+    /// x86-64 with AVX2 and FMA: 8 `f32` at once.
+    Avx2,
+    /// x86-64 with AVX-512 (F, VL, BW, DQ): 16 `f32` at once.
+    Avx512,
+}
+
+/// The best instruction set of this machine. `MAPLET_SIMD=plain` or `avx2` in the environment holds it down.
+pub fn simd() -> Simd {
+    static LEVEL: OnceLock<Simd> = OnceLock::new();
+    *LEVEL.get_or_init(|| {
+        let limit = match std::env::var("MAPLET_SIMD").as_deref() {
+            Ok("plain") => Simd::Plain,
+            Ok("avx2") => Simd::Avx2,
+            _ => Simd::Avx512,
+        };
+        detected().min(limit)
+    })
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+fn detected() -> Simd {
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq");
+    match (avx2, avx512) {
+        (true, true) => Simd::Avx512,
+        (true, false) => Simd::Avx2,
+        _ => Simd::Plain,
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+fn detected() -> Simd {
+    Simd::Plain
+}
+
+/// Compiles a loop three times, for each level of [`Simd`], and calls the one for this machine.
+///
+/// The body is ordinary safe Rust that the compiler vectorises; what it calls must be `#[inline(always)]` or small.
+/// A macro, because a function cannot be generic over its target features.
+macro_rules! vectorized {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($g:ident : $bound:path),+>)? ($($arg:ident : $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name $(<$($g: $bound),+>)? ($($arg: $type),*) $(-> $ret)? {
+            #[inline(always)]
+            fn plain $(<$($g: $bound),+>)? ($($arg: $type),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2 $(<$($g: $bound),+>)? ($($arg: $type),*) $(-> $ret)? { plain($($arg),*) }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+            fn avx512 $(<$($g: $bound),+>)? ($($arg: $type),*) $(-> $ret)? { plain($($arg),*) }
+
+            #[cfg(target_arch = "x86_64")]
+            match $crate::simd::simd() {
+                // SAFETY: `simd` found these features on this machine.
+                $crate::simd::Simd::Avx512 => return unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                $crate::simd::Simd::Avx2 => return unsafe { avx2($($arg),*) },
+                $crate::simd::Simd::Plain => {}
+            }
+            plain($($arg),*)
+        }
+    };
+}
+pub(crate) use vectorized;
