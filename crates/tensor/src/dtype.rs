@@ -74,13 +74,13 @@ pub trait Element:
     fn from_f64(x: f64) -> Self;
 
     /// This value as `f64`; integers beyond 2⁵³ are rounded.
-    fn to_f64(self) -> f64;
+    fn as_f64(self) -> f64;
 
     /// The nearest value of this type, as Rust's `as` does.
     fn from_i64(x: i64) -> Self;
 
     /// This value as `i64`, truncated towards zero, as Rust's `as` does.
-    fn to_i64(self) -> i64;
+    fn as_i64(self) -> i64;
 }
 
 macro_rules! element {
@@ -90,11 +90,11 @@ macro_rules! element {
             #[inline(always)]
             fn from_f64(x: f64) -> Self { x as $type }
             #[inline(always)]
-            fn to_f64(self) -> f64 { self as f64 }
+            fn as_f64(self) -> f64 { self as f64 }
             #[inline(always)]
             fn from_i64(x: i64) -> Self { x as $type }
             #[inline(always)]
-            fn to_i64(self) -> i64 { self as i64 }
+            fn as_i64(self) -> i64 { self as i64 }
         }
     )*};
 }

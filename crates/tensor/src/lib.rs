@@ -16,20 +16,25 @@
 //!
 //! Results never depend on the number of threads. `MAPLET_SIMD=plain|avx2` holds the vector instructions down.
 
-mod buffer;
+mod tensor;
+mod shape;
 mod dtype;
 mod error;
-mod ops;
-pub mod par;
-mod rng;
-mod shape;
-mod simd;
-mod tensor;
+mod buffer;
 mod window;
+mod rng;
+pub mod par;
+mod simd;
+mod lanes;
+mod tile;
+mod product;
+mod display;
+mod ops;
 
 pub use buffer::{pool_idle_bytes, set_pool_limit};
 pub use dtype::{DType, Element, Float};
 pub use error::{Error, ErrorKind, Result};
+pub use ops::matmul::{Activation, Trans};
 pub use rng::Rng;
 pub use shape::{Axes, MAX_RANK, Shape};
 pub use simd::{Simd, simd};

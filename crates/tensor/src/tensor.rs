@@ -91,7 +91,7 @@ impl Tensor {
     /// # Errors
     /// A step of zero or of the wrong sign, or a bound that is not finite.
     pub fn arange<T: Element>(start: T, end: T, step: T) -> Result<Self> {
-        let (first, last, by) = (start.to_f64(), end.to_f64(), step.to_f64());
+        let (first, last, by) = (start.as_f64(), end.as_f64(), step.as_f64());
         let count = ((last - first) / by).ceil();
         let finite = first.is_finite() && last.is_finite() && by.is_finite();
         if !finite || by == 0.0 || count < 0.0 || count > isize::MAX as f64 {
@@ -103,7 +103,7 @@ impl Tensor {
             for (i, out) in out.iter_mut().enumerate() {
                 *out = match T::DTYPE.is_float() {
                     true => T::from_f64(first + i as f64 * by),
-                    false => T::from_i64(start.to_i64() + i as i64 * step.to_i64()),
+                    false => T::from_i64(start.as_i64() + i as i64 * step.as_i64()),
                 };
             }
         }))
@@ -111,13 +111,13 @@ impl Tensor {
 
     /// Independent draws, uniform in `[low, high)`.
     pub fn uniform<T: Element>(shape: impl Into<Shape>, low: T, high: T, rng: &mut Rng) -> Self {
-        let (low, width) = (low.to_f64(), high.to_f64() - low.to_f64());
+        let (low, width) = (low.as_f64(), high.as_f64() - low.as_f64());
         Self::build(shape.into(), |out| out.fill_with(|| T::from_f64(low + width * rng.uniform())))
     }
 
     /// Independent draws from a normal distribution.
     pub fn normal<T: Element>(shape: impl Into<Shape>, mean: T, std: T, rng: &mut Rng) -> Self {
-        let (mean, std) = (mean.to_f64(), std.to_f64());
+        let (mean, std) = (mean.as_f64(), std.as_f64());
         Self::build(shape.into(), |out| out.fill_with(|| T::from_f64(mean + std * rng.normal())))
     }
 }

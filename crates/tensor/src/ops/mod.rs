@@ -1,1 +1,2 @@
 //! Kernels and their adjoints, one file a family.
+pub(crate) mod matmul;

@@ -1,0 +1,87 @@
+//! What kernels do with one element, the same words for floats and integers.
+
+use crate::Element;
+
+/// Arithmetic on an element: IEEE for floats, wrapping for integers.
+#[allow(clippy::eq_op)] // only a NaN differs from itself
+pub(crate) trait Number: Element {
+    /// The least value, where a maximum starts.
+    const LEAST: Self;
+    /// The greatest value, where a minimum starts.
+    const GREATEST: Self;
+
+    fn plus(self, other: Self) -> Self;
+    fn minus(self, other: Self) -> Self;
+    fn times(self, other: Self) -> Self;
+    /// Integers truncate towards zero; the divisor is not an integer 0.
+    fn over(self, other: Self) -> Self;
+    /// The exponent is not a negative integer.
+    fn power(self, exponent: Self) -> Self;
+
+    /// The greater of two, NaN if either is.
+    #[inline(always)]
+    fn larger(self, other: Self) -> Self {
+        if self > other || self != self { self } else { other }
+    }
+
+    /// The lesser of two, NaN if either is.
+    #[inline(always)]
+    fn smaller(self, other: Self) -> Self {
+        if self < other || self != self { self } else { other }
+    }
+
+    /// Whether this is a NaN.
+    #[inline(always)]
+    fn is_not_a_number(self) -> bool {
+        self != self
+    }
+}
+
+macro_rules! float {
+    ($($T:ident)*) => {$(
+        impl Number for $T {
+            const LEAST: Self = $T::NEG_INFINITY;
+            const GREATEST: Self = $T::INFINITY;
+            #[inline(always)]
+            fn plus(self, other: Self) -> Self { self + other }
+            #[inline(always)]
+            fn minus(self, other: Self) -> Self { self - other }
+            #[inline(always)]
+            fn times(self, other: Self) -> Self { self * other }
+            #[inline(always)]
+            fn over(self, other: Self) -> Self { self / other }
+            #[inline(always)]
+            fn power(self, exponent: Self) -> Self { self.powf(exponent) }
+        }
+    )*};
+}
+float!(f32 f64);
+
+macro_rules! integer {
+    ($($T:ident)*) => {$(
+        impl Number for $T {
+            const LEAST: Self = $T::MIN;
+            const GREATEST: Self = $T::MAX;
+            #[inline(always)]
+            fn plus(self, other: Self) -> Self { self.wrapping_add(other) }
+            #[inline(always)]
+            fn minus(self, other: Self) -> Self { self.wrapping_sub(other) }
+            #[inline(always)]
+            fn times(self, other: Self) -> Self { self.wrapping_mul(other) }
+            #[inline(always)]
+            fn over(self, other: Self) -> Self { self.wrapping_div(other) }
+            #[inline(always)]
+            fn power(self, exponent: Self) -> Self {
+                match u32::try_from(exponent) {
+                    Ok(exponent) => self.wrapping_pow(exponent),
+                    // Beyond u32 only the period matters: powers of two have vanished, odd bases repeat every 2⁶².
+                    Err(_) => (0..i64::BITS).fold(1, |power: Self, bit| {
+                        let squared = (0..bit).fold(self, |square, _| square.wrapping_mul(square));
+                        if exponent as i64 >> bit & 1 == 1 { power.wrapping_mul(squared) } else { power }
+                    }),
+                }
+            }
+        }
+    )*};
+}
+integer!(i64 u8);

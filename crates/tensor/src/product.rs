@@ -1,0 +1,311 @@
+//! The matrix product on slices: packing, blocking and parallelism around the tile.
+//!
+//! `matrixmultiply` is the product of `f64` and of machines without AVX2.
+
+use crate::dtype::Float;
+use crate::par::{self, Shared};
+use crate::tensor::Tensor;
+use crate::tile::{Block, Offsets, Start, panel_width, tile_rows};
+use crate::{DType, Shape, Simd, simd};
+
+/// A matrix somewhere in a slice: element `[i, j]` is `data[i · rows + j · columns]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a, T> {
+    pub(crate) data: &'a [T],
+    /// Elements from one row to the next.
+    pub(crate) rows: usize,
+    /// Elements from one column to the next.
+    pub(crate) columns: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// A row-major matrix with rows of `width` elements, or the transpose of one.
+    pub(crate) fn new(data: &'a [T], width: usize, transposed: bool) -> Self {
+        if transposed { Self { data, rows: 1, columns: width } } else { Self { data, rows: width, columns: 1 } }
+    }
+
+    fn transpose(self) -> Self {
+        Self { data: self.data, rows: self.columns, columns: self.rows }
+    }
+
+    fn check(&self, rows: usize, columns: usize) {
+        let last = (rows.max(1) - 1) * self.rows + (columns.max(1) - 1) * self.columns;
+        assert!(rows * columns == 0 || last < self.data.len(), "a matrix lies in its slice");
+    }
+}
+
+/// Nanoseconds that a million multiply-adds take on one core: 2 MFLOP at about 100 GFLOP/s.
+const NS_PER_MEGA: f64 = 20_000.0;
+/// Steps along the inner axis before the sums go back to memory: a packed panel of them stays in the first cache.
+const DEPTH: usize = 256;
+/// A packed `B` pays for itself from this many rows of `A` on.
+const PACK_FROM_ROWS: usize = 64;
+
+/// `C = A · B`, or `C += A · B` if `accumulate`; `A` is `[m, k]`, `B` is `[k, n]`, `C` is row-major `[m, n]`.
+///
+/// The bits of the result depend on the sizes and the level of [`Simd`], not on the number of threads.
+pub(crate) fn product<T: Float>(
+    [m, k, n]: [usize; 3],
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    c: &mut [T],
+    accumulate: bool,
+) {
+    a.check(m, k);
+    b.check(k, n);
+    assert_eq!(c.len(), m * n, "C is [m, n]");
+    if m * n == 0 {
+        return;
+    }
+    if T::DTYPE != DType::F32 || simd() == Simd::Plain {
+        return library_product([m, k, n], a, b, c, accumulate);
+    }
+    if b.columns == 1 {
+        return tiled_product([m, k, n], a, b, c, accumulate);
+    }
+    // B's rows are not contiguous. Either pack B, or compute Cᵀ = Bᵀ · Aᵀ and pack Aᵀ if need be: whichever moves less.
+    let swapped_cost = 2 * m * n + if a.rows == 1 { 0 } else { m * k };
+    if n * k <= swapped_cost {
+        return tiled_product([m, k, n], a, b, c, accumulate);
+    }
+    let mut transposed = Tensor::dirty::<T>(Shape::from([n, m]));
+    let out = transposed.own_slice::<T>();
+    tiled_product([n, k, m], b.transpose(), a.transpose(), out, false);
+    let out = &*out;
+    par::rows(c, n, n as f64, |first, rows| {
+        for (i, row) in rows.chunks_mut(n).enumerate() {
+            for (j, c) in row.iter_mut().enumerate() {
+                let sum = out[j * m + first + i];
+                *c = if accumulate { *c + sum } else { sum };
+            }
+        }
+    });
+}
+
+/// `B` cut into panels of `width` columns, each `[k, width]`, the last one filled up with zeros.
+fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
+    let width = panel_width::<T>();
+    Tensor::build(Shape::from([n.div_ceil(width), k, width]), |out: &mut [T]| {
+        let strip = DEPTH.min(k) * width;
+        // A strip of a panel is one task: [at most DEPTH, width].
+        let strips = k.div_ceil(DEPTH);
+        let shared = Shared::new(out);
+        par::tasks(n.div_ceil(width) * strips, strip as f64 * 0.3, |task| {
+            let (panel, t0) = (task / strips, task % strips * DEPTH);
+            let (j0, depth) = (panel * width, DEPTH.min(k - t0));
+            // SAFETY: strips of panels do not overlap.
+            let out = unsafe { shared.slice((panel * k + t0) * width, depth * width) };
+            pack_strip(out, width, b, t0, j0, (n - j0).min(width));
+        });
+    })
+}
+
+/// Rows `t0..` and columns `j0..j0 + count` of `b` into `out: [.., width]`, zeros beyond `count`.
+fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize, j0: usize, count: usize) {
+    if b.columns == 1 {
+        for (t, row) in out.chunks_mut(width).enumerate() {
+            row[..count].copy_from_slice(&b.data[(t0 + t) * b.rows + j0..][..count]);
+            row[count..].fill(T::zero());
+        }
+        return;
+    }
+    // Squares of 16 × 16 turn in the first cache.
+    for (square, rows) in out.chunks_mut(16 * width).enumerate() {
+        let t0 = t0 + square * 16;
+        for j in 0..width {
+            if j < count {
+                let column = &b.data[(j0 + j) * b.columns..];
+                for (t, row) in rows.chunks_mut(width).enumerate() {
+                    row[j] = column[(t0 + t) * b.rows];
+                }
+            } else {
+                rows.chunks_mut(width).for_each(|row| row[j] = T::zero());
+            }
+        }
+    }
+}
+
+/// The product by tiles, cut into tasks of rows × panels, or along the inner axis when that alone is long.
+fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>, c: &mut [T], accumulate: bool) {
+    let width = panel_width::<T>();
+    let packed = (b.columns != 1 || m >= PACK_FROM_ROWS).then(|| pack(k, n, b));
+    let panels = n.div_ceil(width);
+    // A task is about a million multiply-adds: first rows of one panel, then several panels.
+    let rows = (1_000_000 / (k * width).max(1)).clamp(tile_rows::<T>(), 256).next_multiple_of(tile_rows::<T>()).min(m);
+    let group = (1_000_000 / (k * width * rows).max(1)).clamp(1, panels);
+    let grid = [m.div_ceil(rows), panels.div_ceil(group)];
+    let tasks = grid[0] * grid[1];
+    // A grid of few tasks over a long inner axis is cut there too; the partial products are added in order.
+    let cuts = if tasks < 8 { (8 / tasks).min(k / 1024).max(1) } else { 1 };
+    let mut partial = (cuts > 1).then(|| Tensor::dirty::<T>(Shape::from([cuts, m, n])));
+    let mut target = match &mut partial {
+        Some(partial) => Shared::new(partial.own_slice::<T>()),
+        None => Shared::new(&mut *c),
+    };
+    let target = &mut target;
+    let ns = NS_PER_MEGA * 1e-6 * (m * k * n) as f64 / (tasks * cuts) as f64;
+    par::tasks(tasks * cuts, ns, |task| {
+        let (cut, task) = (task / tasks, task % tasks);
+        let (i0, p0) = (task / grid[1] * rows, task % grid[1] * group);
+        let (count, last) = (rows.min(m - i0), (p0 + group).min(panels));
+        let (t_first, t_last) = (cut * k / cuts, (cut + 1) * k / cuts);
+        for t0 in (t_first..t_last).step_by(DEPTH) {
+            for panel in p0..last {
+                let (j0, b_start, b_stride) = match &packed {
+                    Some(packed) => (panel * width, packed.slice_of::<T>()[(panel * k + t0) * width..].as_ptr(), width),
+                    None => (panel * width, b.data[t0 * b.rows + panel * width..].as_ptr(), b.rows),
+                };
+                let block = Block {
+                    rows: count,
+                    steps: DEPTH.min(t_last - t0),
+                    columns: width.min(n - j0),
+                    a: a.data[i0 * a.rows + t0 * a.columns..].as_ptr(),
+                    a_rows: Offsets::Stride(a.rows),
+                    a_steps: Offsets::Stride(a.columns),
+                    b: b_start,
+                    b_stride,
+                    c: target.start().wrapping_add((cut * m + i0) * n + j0),
+                    c_stride: n,
+                    start: if t0 == t_first && (cuts > 1 || !accumulate) { Start::Zero } else { Start::Sum },
+                };
+                // SAFETY: `check` has shown that A and B hold every element of the block, and tasks own disjoint blocks
+                // of C (of one partial C each).
+                unsafe { block.run() };
+            }
+        }
+    });
+    if k == 0 && !accumulate {
+        c.fill(T::zero());
+    }
+    if let Some(partial) = partial {
+        let partial = partial.slice_of::<T>();
+        for (i, c) in c.iter_mut().enumerate() {
+            let sum = (0..cuts).fold(T::zero(), |sum, cut| sum + partial[cut * m * n + i]);
+            *c = if accumulate { *c + sum } else { sum };
+        }
+    }
+}
+
+/// The product by `matrixmultiply`, in parallel over blocks of rows.
+fn library_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>, c: &mut [T], accumulate: bool) {
+    let beta = if accumulate { T::one() } else { T::zero() };
+    let per_row = NS_PER_MEGA * 2e-6 * (k * n) as f64;
+    let rows = ((200_000.0 / per_row.max(1.0)) as usize).clamp(8, m.max(8)); // fewer, larger pieces: each packs all of B
+    let shared = Shared::new(c);
+    par::tasks(m.div_ceil(rows), per_row * rows as f64, |task| {
+        let i0 = task * rows;
+        let count = rows.min(m - i0);
+        // SAFETY: blocks of rows do not overlap.
+        let c = unsafe { shared.slice(i0 * n, count * n) };
+        let a_start = a.data.as_ptr().wrapping_add(i0 * a.rows);
+        let [ra, ca, rb, cb, rc] = [a.rows, a.columns, b.rows, b.columns, n].map(|stride| stride as isize);
+        // SAFETY: `check` has shown that A and B hold every element; `T` is what its DTYPE says.
+        unsafe {
+            match T::DTYPE {
+                DType::F32 => matrixmultiply::sgemm(
+                    count,
+                    k,
+                    n,
+                    1.0,
+                    a_start.cast(),
+                    ra,
+                    ca,
+                    b.data.as_ptr().cast(),
+                    rb,
+                    cb,
+                    beta.as_f64() as f32,
+                    c.as_mut_ptr().cast(),
+                    rc,
+                    1,
+                ),
+                _ => matrixmultiply::dgemm(
+                    count,
+                    k,
+                    n,
+                    1.0,
+                    a_start.cast(),
+                    ra,
+                    ca,
+                    b.data.as_ptr().cast(),
+                    rb,
+                    cb,
+                    beta.as_f64(),
+                    c.as_mut_ptr().cast(),
+                    rc,
+                    1,
+                ),
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use proptest::prelude::*;
+
+    /// The largest error of a sum of `k` products of numbers below 1: `k · ε`, each sum being below `k`.
+    fn check_naive<T: Float>([m, k, n]: [usize; 3], transposed: [bool; 2], accumulate: bool, eps: f64) {
+        let mut rng = Rng::new((m * 31 + k * 7 + n) as u64);
+        let mut draw = |len| Tensor::uniform([len], T::from_f64(-1.0), T::one(), &mut rng).to_vec::<T>().unwrap();
+        let (a, b, mut c) = (draw(m * k), draw(k * n), draw(m * n));
+        let a = Matrix::new(&a, if transposed[0] { m } else { k }, transposed[0]);
+        let b = Matrix::new(&b, if transposed[1] { k } else { n }, transposed[1]);
+        let expected: Vec<f64> = (0..m * n)
+            .map(|at| {
+                let (i, j) = (at / n, at % n);
+                let x = |t: usize| -> f64 {
+                    a.data[i * a.rows + t * a.columns].as_f64() * b.data[t * b.rows + j * b.columns].as_f64()
+                };
+                (0..k).map(x).sum::<f64>() + if accumulate { c[at].as_f64() } else { 0.0 }
+            })
+            .collect();
+        product([m, k, n], a, b, &mut c, accumulate);
+        for (c, e) in c.iter().zip(&expected) {
+            assert!((c.as_f64() - e).abs() <= (k + 1) as f64 * eps, "{m} × {k} × {n} {transposed:?}: {c} against {e}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
+        #[test]
+        fn equals_three_loops(
+            m in 0usize..70, k in 0usize..40, n in 0usize..70, ta: bool, tb: bool, accumulate: bool
+        ) {
+            check_naive::<f32>([m, k, n], [ta, tb], accumulate, f64::from(f32::EPSILON));
+            check_naive::<f64>([m, k, n], [ta, tb], accumulate, f64::EPSILON);
+        }
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn blocked_packed_and_cut_products_equal_three_loops() {
+        for size in [[100, 700, 90], [5, 5000, 40], [40, 3000, 5], [300, 33, 200], [1, 600, 500], [130, 1, 33]] {
+            for transposed in [[false, false], [false, true], [true, false], [true, true]] {
+                check_naive::<f32>(size, transposed, true, f64::from(f32::EPSILON));
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn bits_do_not_depend_on_the_number_of_threads() {
+        let mut rng = Rng::new(9);
+        let a = Tensor::normal([64 * 3000], 0.0f32, 1.0, &mut rng);
+        let b = Tensor::normal([3000 * 70], 0.0f32, 1.0, &mut rng);
+        for (size, transposed) in [([64, 3000, 70], false), ([4, 3000, 30], true), ([64, 300, 700], false)] {
+            let [m, k, n] = size;
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let mut c = vec![0.0f32; m * n];
+                let a = Matrix::new(a.slice_of(), k, false);
+                let b = Matrix::new(b.slice_of(), if transposed { k } else { n }, transposed);
+                pool.install(|| product(size, a, b, &mut c, false));
+                c
+            };
+            assert_eq!(run(1), run(2));
+            assert_eq!(run(1), run(7));
+        }
+    }
+}

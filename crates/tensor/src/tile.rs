@@ -1,0 +1,274 @@
+//! The innermost kernel of every product and convolution: a few rows by a few vectors, kept in registers.
+//!
+//! `C[r, j] = start[r, j] + Σ_t A[rows(r) + steps(t)] · B[t, j]`
+//!
+//! `A` is read one element at a time, each broadcast to a whole vector, from wherever `rows` and `steps` say: with
+//! multiples of two strides that is a matrix, plain or transposed; with two lists of offsets it is all patches of an
+//! image at once (rows are positions and steps are taps, or the other way round for the weight gradient). So no patch
+//! is ever copied. `B` is read in whole vectors along its rows.
+//!
+//! # Reference
+//! Goto & van de Geijn (2008), "Anatomy of High-Performance Matrix Multiplication"; Dukhan (2019), "The Indirect
+//! Convolution Algorithm".
+
+use crate::lanes::{Lanes, Plain};
+use crate::{DType, Float, Simd, simd};
+
+/// Where the elements of `A` lie along one of its two axes.
+#[derive(Clone, Copy)]
+pub(crate) enum Offsets<'a> {
+    /// `0, stride, 2·stride, …`
+    Stride(usize),
+    /// As listed.
+    List(&'a [usize]),
+}
+
+impl Offsets<'_> {
+    #[inline(always)]
+    unsafe fn get(self, i: usize) -> usize {
+        match self {
+            Self::Stride(stride) => i * stride,
+            // SAFETY: the caller keeps `i` below the list's length.
+            Self::List(list) => unsafe { *list.get_unchecked(i) },
+        }
+    }
+}
+
+/// What the sums start from.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<T> {
+    Zero,
+    /// What `C` holds.
+    Sum,
+    /// A row that is added to each row of the result.
+    Row(*const T),
+}
+
+/// One block of a product, in one thread.
+#[derive(Clone, Copy)]
+#[repr(C)] // the same layout for f32 and for a generic T that is f32
+pub(crate) struct Block<'a, T> {
+    pub(crate) rows: usize,
+    pub(crate) steps: usize,
+    pub(crate) columns: usize,
+    pub(crate) a: *const T,
+    pub(crate) a_rows: Offsets<'a>,
+    pub(crate) a_steps: Offsets<'a>,
+    pub(crate) b: *const T,
+    /// Elements between two rows of `B`.
+    pub(crate) b_stride: usize,
+    pub(crate) c: *mut T,
+    /// Elements between two rows of `C`.
+    pub(crate) c_stride: usize,
+    pub(crate) start: Start<T>,
+}
+
+/// Columns that the kernel of this machine takes at once: the natural width of a packed panel of `B`.
+pub(crate) fn panel_width<T: Float>() -> usize {
+    match (T::DTYPE, simd()) {
+        (DType::F32, Simd::Avx512) => 32,
+        (DType::F32, Simd::Avx2) => 16,
+        _ => 8,
+    }
+}
+
+/// Rows that the kernel of this machine takes at once.
+pub(crate) fn tile_rows<T: Float>() -> usize {
+    match (T::DTYPE, simd()) {
+        (DType::F32, Simd::Avx512) => 8,
+        (DType::F32, Simd::Avx2) => 6,
+        _ => 4,
+    }
+}
+
+impl<T: Float> Block<'_, T> {
+    /// Computes the block.
+    ///
+    /// # Safety
+    /// Every element that the formula names lies in its array, lists are as long as `rows` and `steps` say, and nobody
+    /// else touches this block of `C`.
+    pub(crate) unsafe fn run(&self) {
+        #[cfg(target_arch = "x86_64")]
+        if T::DTYPE == DType::F32 {
+            // SAFETY: `T` is `f32`, so this is the same type.
+            let block = unsafe { &*std::ptr::from_ref(self).cast::<Block<'_, f32>>() };
+            match simd() {
+                // SAFETY: the instructions exist; the rest is the caller's promise.
+                Simd::Avx512 => return unsafe { x86::avx512(block) },
+                // SAFETY: as above.
+                Simd::Avx2 => return unsafe { x86::avx2(block) },
+                Simd::Plain => {}
+            }
+        }
+        // SAFETY: plain code runs everywhere; the rest is the caller's promise.
+        unsafe { run::<Plain<T>, 4, 1>(self) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Block, run};
+    use crate::lanes::{Avx2, Avx512};
+
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+    pub(super) unsafe fn avx512(block: &Block<'_, f32>) {
+        // SAFETY: the features are enabled here; the rest is the caller's promise.
+        unsafe { run::<Avx512, 8, 2>(block) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn avx2(block: &Block<'_, f32>) {
+        // SAFETY: as above.
+        unsafe { run::<Avx2, 6, 2>(block) }
+    }
+}
+
+/// Panels of `V` vectors, and in each of them tiles of `R` rows.
+#[inline(always)]
+unsafe fn run<L: Lanes, const R: usize, const V: usize>(block: &Block<'_, L::Item>) {
+    let width = V * L::WIDTH;
+    for column in (0..block.columns).step_by(width) {
+        let count = (block.columns - column).min(width);
+        let mut row = 0;
+        while row < block.rows {
+            // SAFETY: the tile lies inside the block.
+            row += unsafe {
+                match (count == width, count > L::WIDTH) {
+                    (true, _) => rows::<L, R, V, true>(block, row, column, count),
+                    (false, true) => rows::<L, R, V, false>(block, row, column, count),
+                    (false, false) => rows::<L, R, 1, false>(block, row, column, count),
+                }
+            };
+        }
+    }
+}
+
+/// One tile of as many rows as are left, at most `R`; says how many.
+#[inline(always)]
+unsafe fn rows<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
+    block: &Block<'_, L::Item>,
+    row: usize,
+    column: usize,
+    count: usize,
+) -> usize {
+    let left = block.rows - row;
+    // SAFETY: promised by the caller.
+    unsafe {
+        match (left, block.a_steps) {
+            (1, Offsets::Stride(by)) => tile::<L, 1, V, FULL>(block, row, column, count, |t| t * by),
+            (2, Offsets::Stride(by)) => tile::<L, 2, V, FULL>(block, row, column, count, |t| t * by),
+            (3 | 4, Offsets::Stride(by)) => tile::<L, 4, V, FULL>(block, row, column, count, |t| t * by),
+            (_, Offsets::Stride(by)) => tile::<L, R, V, FULL>(block, row, column, count, |t| t * by),
+            (1, Offsets::List(at)) => tile::<L, 1, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
+            (2, Offsets::List(at)) => tile::<L, 2, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
+            (3 | 4, Offsets::List(at)) => tile::<L, 4, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
+            (_, Offsets::List(at)) => tile::<L, R, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
+        }
+    }
+    left.min(R)
+}
+
+/// `R` rows (those beyond the block's last repeat it and are not stored) by `count` columns in `V` vectors.
+#[inline(always)]
+unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
+    block: &Block<'_, L::Item>,
+    row: usize,
+    column: usize,
+    count: usize,
+    step: impl Fn(usize) -> usize,
+) {
+    let rows = (block.rows - row).min(R);
+    let lanes = |v: usize| (count - v * L::WIDTH).min(L::WIDTH); // of vector v, when the tile is not FULL
+    // SAFETY: every element that is read or written lies in the block, which the caller vouches for; masked vectors
+    // touch only the first `lanes(v)` elements.
+    unsafe {
+        let load = |from: *const L::Item, v: usize| {
+            let from = from.add(v * L::WIDTH);
+            if FULL { L::load(from) } else { L::load_first(from, lanes(v)) }
+        };
+        let a: [*const L::Item; R] =
+            std::array::from_fn(|r| block.a.wrapping_add(block.a_rows.get(row + r.min(rows - 1))));
+        let c: [*mut L::Item; R] =
+            std::array::from_fn(|r| block.c.wrapping_add((row + r.min(rows - 1)) * block.c_stride + column));
+        let mut sums: [[L; V]; R] = match block.start {
+            Start::Zero => [[L::splat(num_traits::Zero::zero()); V]; R],
+            Start::Sum => std::array::from_fn(|r| std::array::from_fn(|v| load(c[r], v))),
+            Start::Row(from) => [std::array::from_fn(|v| load(from.add(column), v)); R],
+        };
+        let mut b = block.b.wrapping_add(column);
+        for t in 0..block.steps {
+            let at = step(t);
+            let b_row: [L; V] = std::array::from_fn(|v| load(b, v));
+            for r in 0..R {
+                let x = L::splat(*a[r].wrapping_add(at));
+                for v in 0..V {
+                    sums[r][v] = x.mul_add(b_row[v], sums[r][v]);
+                }
+            }
+            b = b.wrapping_add(block.b_stride);
+        }
+        for r in 0..rows {
+            for v in 0..V {
+                let to = c[r].add(v * L::WIDTH);
+                if FULL { sums[r][v].store(to) } else { sums[r][v].store_first(to, lanes(v)) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every tail of rows and columns, both kinds of offsets, against the formula.
+    #[test]
+    fn tiles_are_the_formula() {
+        let a: Vec<f32> = (0..4000).map(|i| ((i * 37) % 19) as f32 - 9.0).collect();
+        let b: Vec<f32> = (0..4000).map(|i| ((i * 53) % 23) as f32 - 11.0).collect();
+        for (rows, steps, columns) in
+            [(1, 3, 1), (2, 1, 40), (3, 5, 15), (7, 9, 33), (8, 0, 16), (13, 4, 31), (17, 2, 70)]
+        {
+            let row_list: Vec<usize> = (0..rows).map(|r| (r * 29) % 50).collect();
+            let step_list: Vec<usize> = (0..steps).map(|t| (t * 31) % 70).collect();
+            for (a_rows, a_steps) in [
+                (Offsets::Stride(steps), Offsets::Stride(1)),
+                (Offsets::Stride(1), Offsets::Stride(rows)),
+                (Offsets::List(&row_list), Offsets::List(&step_list)),
+            ] {
+                let mut c = vec![1.0f32; rows * (columns + 3)];
+                let mut expected = c.clone();
+                for r in 0..rows {
+                    for j in 0..columns {
+                        for t in 0..steps {
+                            // SAFETY: r and t are below the lists' lengths.
+                            let at = unsafe { a_rows.get(r) + a_steps.get(t) };
+                            expected[r * (columns + 3) + j] += a[at] * b[t * (columns + 1) + j];
+                        }
+                    }
+                }
+                let (b, c_start) = (b.as_ptr(), c.as_mut_ptr());
+                let (b_stride, c_stride, start) = (columns + 1, columns + 3, Start::Sum);
+                let block = Block {
+                    rows,
+                    steps,
+                    columns,
+                    a: a.as_ptr(),
+                    a_rows,
+                    a_steps,
+                    b,
+                    b_stride,
+                    c: c_start,
+                    c_stride,
+                    start,
+                };
+                // SAFETY: the arrays hold every element named: at most 49 + 69 in a, 9·71 in b.
+                unsafe { block.run() };
+                assert_eq!(c, expected, "{rows} × {steps} × {columns}"); // small integers: exact
+                c.fill(1.0);
+                // SAFETY: as above.
+                unsafe { run::<Plain<f32>, 4, 1>(&block) };
+                assert_eq!(c, expected, "plain {rows} × {steps} × {columns}");
+            }
+        }
+    }
+}
