@@ -1,0 +1,155 @@
+//! `cargo xtask test`: the test command. Every stage runs, also after a failure; the summary names what failed.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Instant;
+
+use clap::Args;
+
+use crate::project::cargo;
+use crate::table::table;
+use crate::{Result, check};
+
+#[derive(Args)]
+#[command(after_help = format!("Stages:\n{}", stage_list()))]
+pub(crate) struct Options {
+    /// Runs only these stages (may be given several times, or as a list with commas)
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', value_parser = stage_names())]
+    only: Vec<String>,
+    /// Leaves these stages out
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', value_parser = stage_names())]
+    skip: Vec<String>,
+}
+
+/// One part of the test command.
+struct Stage {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> Result<Outcome>,
+}
+
+/// What a stage found. Checks count as no tests; what they find is failures.
+#[derive(Default)]
+struct Outcome {
+    passed: usize,
+    failed: usize,
+}
+
+/// The stages, quick ones first.
+const STAGES: [Stage; 7] = [
+    Stage { name: "fmt", about: "every file is formatted", run: fmt },
+    Stage { name: "tidy", about: "the written rules of the project hold", run: || findings(check::tidy::find()?) },
+    Stage { name: "graph", about: "crates depend strictly downward", run: || findings(check::graph::find()?) },
+    Stage { name: "licenses", about: "deny.toml allows every license", run: || findings(check::licenses::find()?) },
+    Stage { name: "clippy", about: "no warning of the compiler or of clippy", run: clippy },
+    Stage { name: "tests", about: "all tests, with those in the documentation", run: tests },
+    Stage { name: "docs", about: "the documentation builds without a warning", run: docs },
+];
+
+fn stage_names() -> Vec<&'static str> {
+    STAGES.iter().map(|stage| stage.name).collect()
+}
+
+fn stage_list() -> String {
+    STAGES.iter().map(|stage| format!("  {:<9} {}\n", stage.name, stage.about)).collect()
+}
+
+pub(crate) fn run(options: Options) -> Result<()> {
+    let named = |names: &[String], stage: &Stage| names.iter().any(|name| name == stage.name);
+    let chosen = STAGES.iter().filter(|stage| options.only.is_empty() || named(&options.only, stage));
+    let mut rows = Vec::new();
+    let mut bad = Vec::new();
+    let (mut passed, mut failed) = (0, 0);
+    for stage in chosen.filter(|stage| !named(&options.skip, stage)) {
+        println!("\n── {}: {}", stage.name, stage.about);
+        let start = Instant::now();
+        let outcome = (stage.run)().unwrap_or_else(|error| {
+            println!("{error}");
+            Outcome { passed: 0, failed: 1 }
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        let result = if outcome.failed == 0 { "ok" } else { "FAILED" };
+        println!("── {}: {result} ({seconds:.1} s)", stage.name);
+        rows.push([stage.name.to_owned(), result.to_owned(), format!("{seconds:.1}")]);
+        passed += outcome.passed;
+        failed += outcome.failed;
+        if outcome.failed > 0 {
+            bad.push(stage.name);
+        }
+    }
+    println!("\n{}", table(["stage", "result", "seconds"], &rows));
+    println!("{passed} passed, {failed} failed");
+    match bad.is_empty() {
+        true => Ok(()),
+        false => Err(format!("failed: {}", bad.join(", ")).into()),
+    }
+}
+
+/// Prints what a check found.
+fn findings(found: Vec<String>) -> Result<Outcome> {
+    for line in &found {
+        println!("{line}");
+    }
+    Ok(Outcome { passed: 0, failed: found.len() })
+}
+
+fn fmt() -> Result<Outcome> {
+    succeed(cargo(&["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> Result<Outcome> {
+    succeed(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn docs() -> Result<Outcome> {
+    let mut command = cargo(&["doc", "--workspace", "--no-deps"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    succeed(command)
+}
+
+fn succeed(mut command: std::process::Command) -> Result<Outcome> {
+    let status = command.status()?;
+    Ok(Outcome { passed: 0, failed: usize::from(!status.success()) })
+}
+
+/// Runs all tests and adds up what the test programs say about themselves.
+fn tests() -> Result<Outcome> {
+    let mut child = cargo(&["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped()).spawn()?;
+    let mut outcome = Outcome::default();
+    let output = child.stdout.take().ok_or("cargo test has no output")?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        if let Some((passed, failed)) = counts(&line) {
+            outcome.passed += passed;
+            outcome.failed += failed;
+        }
+    }
+    if !child.wait()?.success() {
+        outcome.failed = outcome.failed.max(1); // it did not compile, or a test program died
+    }
+    Ok(outcome)
+}
+
+/// Passed and failed of a line `test result: ok. 12 passed; 0 failed; …`.
+fn counts(line: &str) -> Option<(usize, usize)> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let mut numbers = counts.split("; ").map(|part| part.split(' ').next()?.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counts;
+
+    #[test]
+    fn reads_the_counts_of_a_test_program() {
+        let line = "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.03s";
+        assert_eq!(counts(line), Some((12, 0)));
+        let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.03s";
+        assert_eq!(counts(line), Some((3, 2)));
+        assert_eq!(counts("test ops::matmul ... ok"), None);
+        assert_eq!(counts("test result: something else"), None);
+    }
+}
