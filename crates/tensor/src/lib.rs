@@ -28,13 +28,16 @@ mod simd;
 mod lanes;
 mod tile;
 mod product;
+mod turn;
 mod display;
 mod ops;
 
 pub use buffer::{pool_idle_bytes, set_pool_limit};
 pub use dtype::{DType, Element, Float};
 pub use error::{Error, ErrorKind, Result};
+pub use ops::conv_pool::Winners;
 pub use ops::matmul::{Activation, Trans};
+pub use ops::optim::{AdamStep, SgdStep};
 pub use rng::Rng;
 pub use shape::{Axes, MAX_RANK, Shape};
 pub use simd::{Simd, simd};

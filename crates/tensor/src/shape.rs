@@ -219,6 +219,16 @@ impl Axes {
         }
         Ok(mask)
     }
+
+    /// `shape` after a reduction over these axes: they have size 1 if `keepdims`, and are gone if not.
+    ///
+    /// # Errors
+    /// An axis out of range or named twice; the text begins with `op`.
+    pub fn reduced(&self, op: &'static str, shape: &Shape, keepdims: bool) -> Result<Shape> {
+        let mask = self.mask(op, shape)?;
+        let sizes = shape.iter().zip(mask).filter(|(_, chosen)| keepdims || !chosen);
+        Shape::new(&sizes.map(|(&size, chosen)| if chosen { 1 } else { size }).collect::<Vec<_>>())
+    }
 }
 
 impl From<&[isize]> for Axes {

@@ -283,6 +283,13 @@ fn check_elements(op: &'static str, what: &str, elements: usize, shape: &Shape) 
     Err(Error::shape(op, what, format!("the sizes must multiply to {elements}")))
 }
 
+/// Another handle on the same memory.
+impl From<&Tensor> for Tensor {
+    fn from(tensor: &Tensor) -> Self {
+        tensor.clone()
+    }
+}
+
 /// Equal means: same type, same shape, and every element equal (so a NaN is never equal).
 impl PartialEq for Tensor {
     fn eq(&self, other: &Self) -> bool {

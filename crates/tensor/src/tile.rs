@@ -101,7 +101,7 @@ impl<T: Float> Block<'_, T> {
             }
         }
         // SAFETY: plain code runs everywhere; the rest is the caller's promise.
-        unsafe { run::<Plain<T>, 4, 1>(self) }
+        unsafe { run::<Plain<T>, 4, 4, 1>(self) }
     }
 }
 
@@ -113,19 +113,20 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
     pub(super) unsafe fn avx512(block: &Block<'_, f32>) {
         // SAFETY: the features are enabled here; the rest is the caller's promise.
-        unsafe { run::<Avx512, 8, 2>(block) }
+        unsafe { run::<Avx512, 8, 9, 2>(block) }
     }
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn avx2(block: &Block<'_, f32>) {
         // SAFETY: as above.
-        unsafe { run::<Avx2, 6, 2>(block) }
+        unsafe { run::<Avx2, 6, 6, 2>(block) }
     }
 }
 
-/// Panels of `V` vectors, and in each of them tiles of `R` rows.
+/// Panels of `V` vectors, and in each of them tiles of `R` rows; a last tile of `LAST` rows is taken whole (a 3 × 3
+/// kernel on one channel has 9 taps).
 #[inline(always)]
-unsafe fn run<L: Lanes, const R: usize, const V: usize>(block: &Block<'_, L::Item>) {
+unsafe fn run<L: Lanes, const R: usize, const LAST: usize, const V: usize>(block: &Block<'_, L::Item>) {
     let width = V * L::WIDTH;
     for column in (0..block.columns).step_by(width) {
         let count = (block.columns - column).min(width);
@@ -134,18 +135,18 @@ unsafe fn run<L: Lanes, const R: usize, const V: usize>(block: &Block<'_, L::Ite
             // SAFETY: the tile lies inside the block.
             row += unsafe {
                 match (count == width, count > L::WIDTH) {
-                    (true, _) => rows::<L, R, V, true>(block, row, column, count),
-                    (false, true) => rows::<L, R, V, false>(block, row, column, count),
-                    (false, false) => rows::<L, R, 1, false>(block, row, column, count),
+                    (true, _) => rows::<L, R, LAST, V, true>(block, row, column, count),
+                    (false, true) => rows::<L, R, LAST, V, false>(block, row, column, count),
+                    (false, false) => rows::<L, R, LAST, 1, false>(block, row, column, count),
                 }
             };
         }
     }
 }
 
-/// One tile of as many rows as are left, at most `R`; says how many.
+/// One tile of as many rows as are left, at most `R` or just `LAST`; says how many.
 #[inline(always)]
-unsafe fn rows<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
+unsafe fn rows<L: Lanes, const R: usize, const LAST: usize, const V: usize, const FULL: bool>(
     block: &Block<'_, L::Item>,
     row: usize,
     column: usize,
@@ -158,14 +159,16 @@ unsafe fn rows<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
             (1, Offsets::Stride(by)) => tile::<L, 1, V, FULL>(block, row, column, count, |t| t * by),
             (2, Offsets::Stride(by)) => tile::<L, 2, V, FULL>(block, row, column, count, |t| t * by),
             (3 | 4, Offsets::Stride(by)) => tile::<L, 4, V, FULL>(block, row, column, count, |t| t * by),
+            (left, Offsets::Stride(by)) if left == LAST => tile::<L, LAST, V, FULL>(block, row, column, count, |t| t * by),
             (_, Offsets::Stride(by)) => tile::<L, R, V, FULL>(block, row, column, count, |t| t * by),
             (1, Offsets::List(at)) => tile::<L, 1, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
             (2, Offsets::List(at)) => tile::<L, 2, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
             (3 | 4, Offsets::List(at)) => tile::<L, 4, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
+            (left, Offsets::List(at)) if left == LAST => tile::<L, LAST, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
             (_, Offsets::List(at)) => tile::<L, R, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
         }
     }
-    left.min(R)
+    if left == LAST { LAST } else { left.min(R) }
 }
 
 /// `R` rows (those beyond the block's last repeat it and are not stored) by `count` columns in `V` vectors.
@@ -226,7 +229,7 @@ mod tests {
         let a: Vec<f32> = (0..4000).map(|i| ((i * 37) % 19) as f32 - 9.0).collect();
         let b: Vec<f32> = (0..4000).map(|i| ((i * 53) % 23) as f32 - 11.0).collect();
         for (rows, steps, columns) in
-            [(1, 3, 1), (2, 1, 40), (3, 5, 15), (7, 9, 33), (8, 0, 16), (13, 4, 31), (17, 2, 70)]
+            [(1, 3, 1), (2, 1, 40), (3, 5, 15), (7, 9, 33), (8, 0, 16), (9, 5, 20), (13, 4, 31), (17, 2, 70)]
         {
             let row_list: Vec<usize> = (0..rows).map(|r| (r * 29) % 50).collect();
             let step_list: Vec<usize> = (0..steps).map(|t| (t * 31) % 70).collect();
@@ -266,7 +269,7 @@ mod tests {
                 assert_eq!(c, expected, "{rows} × {steps} × {columns}"); // small integers: exact
                 c.fill(1.0);
                 // SAFETY: as above.
-                unsafe { run::<Plain<f32>, 4, 1>(&block) };
+                unsafe { run::<Plain<f32>, 4, 4, 1>(&block) };
                 assert_eq!(c, expected, "plain {rows} × {steps} × {columns}");
             }
         }

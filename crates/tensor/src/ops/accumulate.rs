@@ -37,9 +37,9 @@ fn lane_sum<T: crate::Element>(x: &[T]) -> f64 {
     let mut lanes = [0.0; 8];
     let (chunks, rest) = x.as_chunks::<8>();
     for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += x.to_f64() * x.to_f64());
+        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += x.as_f64() * x.as_f64());
     }
-    lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane += x.to_f64() * x.to_f64());
+    lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane += x.as_f64() * x.as_f64());
     lanes.iter().sum()
 }
 

@@ -113,7 +113,7 @@ impl Tensor {
             product([rows, in_features, out_features], x, w, out, false);
             let bias = bias.map(Tensor::slice_of::<T>);
             par::rows(out, out_features.max(1), out_features as f64 * 0.1, |_, rows| {
-                finish_rows(rows, out_features, bias, activation);
+                finish(rows, out_features, bias, activation);
             });
         })))
     }
@@ -161,7 +161,7 @@ pub(crate) fn check_bias(op: &'static str, bias: &Tensor, size: usize) -> Result
 
 vectorized! {
     /// Adds the bias to each row and applies the activation, in place.
-    fn finish_rows<T: Float>(rows: &mut [T], width: usize, bias: Option<&[T]>, activation: Activation) {
+    pub(crate) fn finish<T: Float>(rows: &mut [T], width: usize, bias: Option<&[T]>, activation: Activation) {
         let relu = activation == Activation::Relu;
         for row in rows.chunks_mut(width) {
             if let Some(bias) = bias {
@@ -179,7 +179,7 @@ vectorized! {
     }
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::Rng;

@@ -72,14 +72,15 @@ macro_rules! integer {
             fn over(self, other: Self) -> Self { self.wrapping_div(other) }
             #[inline(always)]
             fn power(self, exponent: Self) -> Self {
-                match u32::try_from(exponent) {
-                    Ok(exponent) => self.wrapping_pow(exponent),
-                    // Beyond u32 only the period matters: powers of two have vanished, odd bases repeat every 2⁶².
-                    Err(_) => (0..i64::BITS).fold(1, |power: Self, bit| {
-                        let squared = (0..bit).fold(self, |square, _| square.wrapping_mul(square));
-                        if exponent as i64 >> bit & 1 == 1 { power.wrapping_mul(squared) } else { power }
-                    }),
+                let (mut power, mut square, mut rest) = (1 as Self, self, exponent as u64);
+                while rest > 0 {
+                    if rest % 2 == 1 {
+                        power = power.wrapping_mul(square);
+                    }
+                    square = square.wrapping_mul(square);
+                    rest /= 2;
                 }
+                power
             }
         }
     )*};

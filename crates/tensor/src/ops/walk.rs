@@ -35,7 +35,17 @@ impl<const N: usize> Walk<N> {
 
     /// The inputs' strides on the innermost axis: 0 or 1 where an operand broadcasts.
     pub(crate) fn inner(&self) -> [usize; N] {
-        self.axes[self.rank - 1].1
+        self.last().1
+    }
+
+    /// The innermost axis: its size and the inputs' strides.
+    pub(crate) fn last(&self) -> (usize, [usize; N]) {
+        self.axes[self.rank - 1]
+    }
+
+    /// The axis around the innermost one, if there is one.
+    pub(crate) fn above_last(&self) -> Option<(usize, [usize; N])> {
+        self.rank.checked_sub(2).map(|axis| self.axes[axis])
     }
 
     /// Output elements `start..start + len` as runs along the innermost axis: `(offset into each input, run length)`.

@@ -1,0 +1,351 @@
+//! Convolution + bias + ReLU + max-pool in one operation: the first layers of every small image network.
+//!
+//! Only the pooled output leaves the cache, with one byte for each of its elements that says which position of the
+//! window won, or that the ReLU cut it. The backward pass spreads `dy` to the winners, channels innermost, and goes
+//! straight to the convolution's adjoints.
+
+use num_traits::Zero;
+use crate::dtype::dispatch_float;
+use crate::ops::conv::{Conv, NS_PER_MAC, gather_product};
+use crate::par::{self, Shared};
+use crate::simd::vectorized;
+use crate::turn::turn;
+use crate::{Error, Float, Result, Shape, Tensor, Window2d};
+
+/// The ReLU cut this element: it passes no gradient.
+const CUT: u8 = u8::MAX;
+
+/// For each pooled element, which position of its window won.
+#[derive(Clone)]
+pub struct Winners {
+    /// `[n, pooled positions, o]`, `U8`
+    places: Tensor,
+}
+
+impl Tensor {
+    /// `max_pool2d(relu(conv2d(self, weight) + bias))`, and what its gradient needs.
+    ///
+    /// # Shapes
+    /// - `self: [n, c, h, w]`, `weight: [o, c / groups, kh, kw]`, `bias: [o]`
+    /// - output: `[n, o, ph, pw]`
+    ///
+    /// # Errors
+    /// As the three operations; also a pool whose windows overlap, leave gaps or are padded (its stride must be its
+    /// kernel), or that has more than 255 positions.
+    pub fn conv2d_relu_max_pool2d(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        conv: Window2d,
+        pool: Window2d,
+    ) -> Result<(Tensor, Winners)> {
+        const OP: &str = "conv2d_relu_max_pool2d";
+        let fused = Fused::new(OP, self.shape(), weight.shape(), conv, pool)?;
+        fused.conv.check_operands(OP, self, weight, bias)?;
+        let (conv, window) = (&fused.conv, fused.window());
+        let pooled = fused.pooled[0] * fused.pooled[1];
+        dispatch_float!(self.dtype(), OP, T => {
+            let (image, x) = conv.padded::<T>(self);
+            let weights = conv.packed_weights::<T>(weight);
+            let bias = bias.map(Tensor::slice_of::<T>);
+            let (positions, taps) = (fused.positions(image), conv.taps(image));
+            let mut places = Tensor::dirty::<u8>(Shape::from([conv.n, pooled, conv.o]));
+            let y = Tensor::build(fused.output(), |y: &mut [T]| {
+                let places = Shared::new(places.own_slice::<u8>());
+                let cost = (positions.len() * taps.len() * conv.o) as f64 * NS_PER_MAC;
+                // A row of positions at a time: its sums stay in the first cache.
+                let strip = (16384 / (window * conv.o_group * size_of::<T>()).max(1)).clamp(1, pooled.max(1));
+                par::rows(y, (pooled * conv.o).max(1), cost, |first, images| {
+                    let mut sums = Tensor::dirty::<T>(Shape::from([strip * window, conv.o_group]));
+                    let mut best = Tensor::dirty::<T>(Shape::from([pooled, conv.o_group]));
+                    let (sums, best) = (sums.own_slice::<T>(), best.own_slice::<T>());
+                    for (i, y) in images.chunks_mut(pooled * conv.o).enumerate() {
+                        let n = first + i;
+                        // SAFETY: each image is one task's alone.
+                        let places = unsafe { places.slice(n * pooled * conv.o, pooled * conv.o) };
+                        for part in 0..conv.groups {
+                            let o0 = part * conv.o_group;
+                            let x = &x.slice_of::<T>()[(n * conv.c + part * taps_channels(conv)) * image[0] * image[1]..];
+                            let bias = bias.map(|bias| &bias[o0..][..conv.o_group]);
+                            for p0 in (0..pooled).step_by(strip) {
+                                let count = strip.min(pooled - p0);
+                                let rows = &positions[p0 * window..][..count * window];
+                                let sums = &mut sums[..rows.len() * conv.o_group];
+                                gather_product(x, rows, &taps, weights.part(part), conv.o_group, bias, sums);
+                                for p in 0..count {
+                                    let sums = &sums[p * window * conv.o_group..][..window * conv.o_group];
+                                    let best = &mut best[(p0 + p) * conv.o_group..][..conv.o_group];
+                                    let places = &mut places[(p0 + p) * conv.o + o0..][..conv.o_group];
+                                    win(sums, best, places);
+                                }
+                            }
+                            turn([pooled, conv.o_group], best, conv.o_group, &mut y[o0 * pooled..], pooled);
+                        }
+                    }
+                });
+            });
+            Ok((y, Winners { places }))
+        })
+    }
+
+    /// Adjoint of [`conv2d_relu_max_pool2d`](Self::conv2d_relu_max_pool2d); `self` is `dy`. Gradients of input, weight
+    /// and bias, those that are wanted.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or winners of another call.
+    pub fn conv2d_relu_max_pool2d_grad(
+        &self,
+        winners: &Winners,
+        x: &Tensor,
+        weight: &Tensor,
+        conv: Window2d,
+        pool: Window2d,
+        want: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        const OP: &str = "conv2d_relu_max_pool2d_grad";
+        let fused = Fused::new(OP, x.shape(), weight.shape(), conv, pool)?;
+        fused.conv.check_operands(OP, x, weight, None)?;
+        self.same_dtype(OP, x)?;
+        let (sizes, window) = (&fused.conv, fused.window());
+        let pooled = fused.pooled[0] * fused.pooled[1];
+        if self.shape() != fused.output() || winners.places.shape() != Shape::from([sizes.n, pooled, sizes.o]) {
+            let what = format!("dy is {}, the output was {}", self.shape(), fused.output());
+            return Err(Error::shape(OP, what, "pass the gradient of the output and the winners of the same call"));
+        }
+        let winners = winners.places.slice_of::<u8>();
+        dispatch_float!(self.dtype(), OP, T => {
+            let dy = self.slice_of::<T>();
+            let (image, padded) = sizes.padded::<T>(x);
+            let plane = sizes.oh * sizes.ow;
+            // Image n's dy before the pool, as [pooled position, position of the window, o of the group].
+            let spread = |n: usize, part: usize, out: &mut [T]| {
+                let mut turned = Tensor::dirty::<T>(Shape::from([pooled, sizes.o_group]));
+                let turned = turned.own_slice::<T>();
+                let o0 = part * sizes.o_group;
+                let dy = &dy[(n * sizes.o + o0) * pooled..];
+                turn([sizes.o_group, pooled], dy, pooled, turned, sizes.o_group);
+                for p in 0..pooled {
+                    let winners = &winners[(n * pooled + p) * sizes.o + o0..][..sizes.o_group];
+                    let dy = &turned[p * sizes.o_group..][..sizes.o_group];
+                    let out = &mut out[p * window * sizes.o_group..][..window * sizes.o_group];
+                    for (place, out) in out.chunks_exact_mut(sizes.o_group).enumerate() {
+                        keep(dy, winners, place as u8, out);
+                    }
+                }
+            };
+            let dx = match want[0] {
+                false => None,
+                true => {
+                    // The convolution's own adjoint wants dy in its planes.
+                    let natural = fused.natural();
+                    let dy = Tensor::build(Shape::from([sizes.n, sizes.o, sizes.oh, sizes.ow]), |out: &mut [T]| {
+                        par::rows(out, (sizes.o * plane).max(1), (sizes.o * plane) as f64, |first, images| {
+                            images.fill(T::zero());
+                            let mut rows = Tensor::dirty::<T>(Shape::from([natural.len(), sizes.o_group]));
+                            let rows = rows.own_slice::<T>();
+                            for (i, image) in images.chunks_mut(sizes.o * plane).enumerate() {
+                                for part in 0..sizes.groups {
+                                    spread(first + i, part, rows);
+                                    let image = &mut image[part * sizes.o_group * plane..];
+                                    for (row, &at) in rows.chunks(sizes.o_group).zip(&natural) {
+                                        row.iter().enumerate().for_each(|(o, &dy)| image[o * plane + at] = dy);
+                                    }
+                                }
+                            }
+                        });
+                    });
+                    Some(dy.conv2d_grad_input(weight, x.shape(), conv)?)
+                }
+            };
+            let dw = want[1].then(|| sizes.grad_weight::<T>(&padded, image, &fused.positions(image), spread));
+            let db = want[2].then(|| bias_grad(dy, winners, [sizes.n, sizes.o, pooled]));
+            Ok([dx, dw, db])
+        })
+    }
+}
+
+/// Input channels of a group.
+fn taps_channels(conv: &Conv) -> usize {
+    conv.c / conv.groups
+}
+
+/// The sizes of one fused operation.
+struct Fused {
+    conv: Conv,
+    kernel: [usize; 2],
+    pooled: [usize; 2],
+}
+
+impl Fused {
+    fn new(op: &'static str, x: Shape, weight: Shape, conv: Window2d, pool: Window2d) -> Result<Self> {
+        let conv = Conv::new(op, x, weight, conv)?;
+        let pooled = pool.output(op, [conv.oh, conv.ow])?;
+        if pool != Window2d::pool(pool.kernel) || pool.kernel[0] * pool.kernel[1] >= usize::from(CUT) {
+            let what = format!("{pool:?} is not a plain pool");
+            return Err(Error::value(op, what, "use Window2d::pool with a kernel of at most 254 positions"));
+        }
+        Ok(Self { conv, kernel: pool.kernel, pooled })
+    }
+
+    fn output(&self) -> Shape {
+        Shape::from([self.conv.n, self.conv.o, self.pooled[0], self.pooled[1]])
+    }
+
+    /// Positions in a window of the pool.
+    fn window(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    /// The places in the convolution's output plane, window by window.
+    fn natural(&self) -> Vec<usize> {
+        let ([kh, kw], [ph, pw], ow) = (self.kernel, self.pooled, self.conv.ow);
+        let window = move |i: usize, j: usize| (0..kh * kw).map(move |at| (i * kh + at / kw) * ow + j * kw + at % kw);
+        (0..ph).flat_map(|i| (0..pw).flat_map(move |j| window(i, j))).collect()
+    }
+
+    /// The offsets of these places in the padded input.
+    fn positions(&self, image: [usize; 2]) -> Vec<usize> {
+        let positions = self.conv.positions(image);
+        self.natural().into_iter().map(|at| positions[at]).collect()
+    }
+}
+
+vectorized! {
+    /// The largest of a window's sums for each channel, after the ReLU, and where it was. NaN counts as largest.
+    fn win<T: Float>(sums: &[T], best: &mut [T], places: &mut [u8]) {
+        const LANES: usize = 16;
+        let channels = best.len();
+        let mut o = 0;
+        while o < channels {
+            let count = LANES.min(channels - o);
+            let mut top = [T::neg_infinity(); LANES];
+            let mut place = [u32::from(CUT); LANES];
+            for (at, row) in sums.chunks_exact(channels).enumerate() {
+                let mut x = [T::neg_infinity(); LANES];
+                x[..count].copy_from_slice(&row[o..o + count]);
+                for lane in 0..LANES {
+                    let wins = x[lane] > top[lane] || x[lane].is_nan();
+                    top[lane] = if wins { x[lane] } else { top[lane] };
+                    place[lane] = if wins { at as u32 } else { place[lane] };
+                }
+            }
+            for lane in 0..LANES {
+                let cut = top[lane] <= T::zero();
+                top[lane] = if cut { T::zero() } else { top[lane] };
+                place[lane] = if cut { u32::from(CUT) } else { place[lane] };
+            }
+            best[o..o + count].copy_from_slice(&top[..count]);
+            let bytes: [u8; LANES] = std::array::from_fn(|lane| place[lane] as u8);
+            places[o..o + count].copy_from_slice(&bytes[..count]);
+            o += LANES;
+        }
+    }
+}
+
+vectorized! {
+    /// `dy` where `place` won, zero elsewhere.
+    fn keep<T: Float>(dy: &[T], winners: &[u8], place: u8, out: &mut [T]) {
+        for ((out, &dy), &winner) in out.iter_mut().zip(dy).zip(winners) {
+            *out = if winner == place { dy } else { T::zero() };
+        }
+    }
+}
+
+/// The sum of `dy: [n, o, pooled]` over what the ReLU let through.
+fn bias_grad<T: Float>(dy: &[T], winners: &[u8], [n, o, pooled]: [usize; 3]) -> Tensor {
+    let mut sums = vec![T::zero(); n * o];
+    par::rows(&mut sums, o.max(1), (o * pooled) as f64 * 0.3, |first, rows| {
+        for (i, sums) in rows.chunks_mut(o).enumerate() {
+            let n = first + i;
+            let mut alive = vec![T::zero(); o * pooled];
+            for (p, winners) in winners[n * pooled * o..][..pooled * o].chunks(o).enumerate() {
+                for (c, &winner) in winners.iter().enumerate() {
+                    alive[c * pooled + p] = if winner == CUT { T::zero() } else { T::one() };
+                }
+            }
+            for (c, sum) in sums.iter_mut().enumerate() {
+                let dy = &dy[(n * o + c) * pooled..][..pooled];
+                *sum = dy.iter().zip(&alive[c * pooled..]).map(|(&dy, &alive)| dy * alive).sum();
+            }
+        }
+    });
+    Tensor::build(Shape::from([o]), |out: &mut [T]| {
+        out.fill(T::zero());
+        for row in sums.chunks(o.max(1)) {
+            out.iter_mut().zip(row).for_each(|(out, &sum)| *out += sum);
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Activation, DType, Rng};
+
+    /// Value and gradients against the three separate operations, whose sums run in another order.
+    fn check_unfused([n, c, h, w, o]: [usize; 5], conv: Window2d, pool: usize, dtype: DType, bound: f64) {
+        let mut rng = Rng::new(7);
+        let mut draw = |shape: &[usize]| Tensor::uniform(Shape::new(shape).unwrap(), -1.0f64, 1.0, &mut rng).to_dtype(dtype);
+        let pool = Window2d::pool(pool);
+        let x = draw(&[n, c, h, w]);
+        let weight = draw(&[o, c / conv.groups, conv.kernel[0], conv.kernel[1]]);
+        let bias = draw(&[o]);
+        let (y, winners) = x.conv2d_relu_max_pool2d(&weight, Some(&bias), conv, pool).unwrap();
+        let relu = x.conv2d_bias(&weight, Some(&bias), conv, Activation::Relu).unwrap();
+        let (plain, argmax) = relu.max_pool2d(pool).unwrap();
+        let close = |a: &Tensor, b: &Tensor, what: &str| {
+            let error = a.sub(b).unwrap().abs().max(.., false).unwrap().to_dtype(DType::F64);
+            assert!(error.item::<f64>().unwrap() <= bound, "{what}: {n} {c} {h} {w} {o} {conv:?}");
+        };
+        close(&y, &plain, "y");
+        let dy = draw(&y.shape());
+        let dz = relu.relu_grad(&dy.max_pool2d_grad(&argmax, relu.shape()).unwrap()).unwrap();
+        let grads = dy.conv2d_relu_max_pool2d_grad(&winners, &x, &weight, conv, pool, [true; 3]).unwrap();
+        let [dx, dw, db] = grads.map(Option::unwrap);
+        close(&dx, &dz.conv2d_grad_input(&weight, x.shape(), conv).unwrap(), "dx");
+        close(&dw, &dz.conv2d_grad_weight(&x, weight.shape(), conv).unwrap(), "dw");
+        close(&db, &dz.sum([0, 2, 3], false).unwrap(), "db");
+        let none = dy.conv2d_relu_max_pool2d_grad(&winners, &x, &weight, conv, pool, [false; 3]).unwrap();
+        assert!(none.iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn equals_the_three_operations() {
+        // f64, so that rounding does not change who wins; 1e-11 is 100 ε √(number of terms) of the largest sums.
+        let check = |sizes, conv, pool| check_unfused(sizes, conv, pool, DType::F64, 1e-11);
+        check([2, 3, 9, 8, 5], Window2d::new(3).padding(1), 2);
+        check([3, 4, 11, 11, 6], Window2d::new([2, 3]).stride(2).groups(2), 2);
+        check([1, 2, 12, 12, 20], Window2d::new(3).dilation(2), 3);
+        check([0, 2, 12, 12, 20], Window2d::new(3), 2);
+        if !cfg!(miri) {
+            check([5, 1, 28, 28, 32], Window2d::new(3), 2);
+            // f32: a tie broken otherwise moves a gradient, so small integers would be needed for exactness; the seed
+            // has no tie, and 2e-4 is 10 · ε · the 4,000 terms of the largest sum.
+            check_unfused([5, 1, 28, 28, 32], Window2d::new(3), 2, DType::F32, 2e-4);
+        }
+    }
+
+    #[test]
+    fn what_the_relu_cuts_passes_nothing() {
+        let x = Tensor::from([[[[-1.0f32, -2.0], [-3.0, -4.0]]]]);
+        let weight = Tensor::full([1, 1, 1, 1], 1.0f32);
+        let (conv, pool) = (Window2d::new(1), Window2d::pool(2));
+        let (y, winners) = x.conv2d_relu_max_pool2d(&weight, None, conv, pool).unwrap();
+        assert_eq!(y, Tensor::zeros([1, 1, 1, 1], DType::F32));
+        let dy = Tensor::ones([1, 1, 1, 1], DType::F32);
+        let [dx, dw, db] = dy.conv2d_relu_max_pool2d_grad(&winners, &x, &weight, conv, pool, [true; 3]).unwrap();
+        assert_eq!((dx, dw, db), (Some(x.zeros_like()), Some(weight.zeros_like()), Some(Tensor::from([0.0f32]))));
+    }
+
+    #[test]
+    fn other_pools_are_refused() {
+        let x = Tensor::zeros([1, 1, 8, 8], DType::F32);
+        let weight = Tensor::zeros([1, 1, 3, 3], DType::F32);
+        let result = x.conv2d_relu_max_pool2d(&weight, None, Window2d::new(3), Window2d::new(2));
+        let text = result.err().unwrap().to_string();
+        let expected = "conv2d_relu_max_pool2d: Window2d { kernel: [2, 2], stride: [1, 1], padding: [0, 0], \
+                        dilation: [1, 1], groups: 1 } is not a plain pool; \
+                        help: use Window2d::pool with a kernel of at most 254 positions";
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,228 @@
+//! Functions of one element, and the two loops that all elementwise ops run on.
+//!
+//! Activations and their adjoints are in `activation.rs`.
+
+use super::walk::{Walk, stretched};
+use crate::math::Math;
+use crate::simd::vectorized;
+use crate::{DType, Element, Error, Result, Tensor, par};
+
+/// About the nanoseconds that one element takes when a loop only reads and writes.
+pub(crate) const COPY: f64 = 0.2;
+
+vectorized! {
+    fn map_slice<T: Element, U: Element, F: Fn(T) -> U>(out: &mut [U], x: &[T], f: &F) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = f(x);
+        }
+    }
+}
+
+/// `f` of every element; one takes about `cost` nanoseconds.
+pub(crate) fn apply<T: Element, U: Element>(x: &Tensor, cost: f64, f: impl Fn(T) -> U + Sync) -> Tensor {
+    let input = x.slice_of::<T>();
+    Tensor::build(x.shape(), |out| {
+        par::elements(out, cost, |start, out| map_slice(out, &input[start..][..out.len()], &f));
+    })
+}
+
+vectorized! {
+    fn zip_runs<T: Element, U: Element, F: Fn(T, T) -> U>(
+        out: &mut [U], start: usize, a: &[T], b: &[T], walk: &Walk<2>, f: &F,
+    ) {
+        let (strides, mut rest) = (walk.inner(), out);
+        for ([at_a, at_b], run) in walk.runs(start, rest.len()) {
+            let (out, next) = rest.split_at_mut(run);
+            rest = next;
+            match strides {
+                [0, _] => {
+                    let (a, b) = (a[at_a], &b[at_b..][..run]);
+                    out.iter_mut().zip(b).for_each(|(out, &b)| *out = f(a, b));
+                }
+                [_, 0] => {
+                    let (a, b) = (&a[at_a..][..run], b[at_b]);
+                    out.iter_mut().zip(a).for_each(|(out, &a)| *out = f(a, b));
+                }
+                _ => {
+                    let (a, b) = (&a[at_a..][..run], &b[at_b..][..run]);
+                    for i in 0..run {
+                        out[i] = f(a[i], b[i]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `f` of every pair of elements, broadcasting; one takes about `cost` nanoseconds.
+pub(crate) fn combine<T: Element, U: Element>(
+    op: &'static str,
+    a: &Tensor,
+    b: &Tensor,
+    cost: f64,
+    f: impl Fn(T, T) -> U + Sync,
+) -> Result<Tensor> {
+    let shape = a.shape().broadcast(op, &b.shape())?;
+    let walk = Walk::new(&shape, [stretched(&a.shape(), &shape), stretched(&b.shape(), &shape)]);
+    let (a, b) = (a.slice_of::<T>(), b.slice_of::<T>());
+    Ok(Tensor::build(shape, |out| par::elements(out, cost, |start, out| zip_runs(out, start, a, b, &walk, &f))))
+}
+
+/// Panics with the error's own text: for ops that return a plain value.
+#[track_caller]
+pub(crate) fn must<T>(result: Result<T>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs `$body` with `$T` bound to the tensor's float type; panics with the op's error for an integer tensor.
+macro_rules! float {
+    ($x:expr, $op:expr, $T:ident => $body:expr) => {
+        match $x.dtype() {
+            $crate::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            other => panic!("{}", other.expect_float($op).unwrap_err()),
+        }
+    };
+}
+pub(crate) use float;
+
+/// A function of one float, written once for both types: `unary!(x, "square", COPY, |x: T| x * x)`.
+///
+/// A macro, because the body must become an `#[inline(always)]` item: a closure of this size is not inlined into all
+/// the loops that `vectorized!` makes.
+macro_rules! unary {
+    ($x:expr, $op:literal, $cost:expr, |$v:ident: $T:ident| $body:expr) => {
+        $crate::ops::elementwise::float!($x, $op, $T => {
+            #[inline(always)]
+            fn f($v: $T) -> $T {
+                $body
+            }
+            $crate::ops::elementwise::apply($x, $cost, f)
+        })
+    };
+}
+pub(crate) use unary;
+
+/// One method a function. All take `f32` and `f64`, and panic with the text of the error for integers: convert with
+/// [`to_dtype`](Tensor::to_dtype) first.
+impl Tensor {
+    /// `−x`.
+    #[track_caller]
+    pub fn neg(&self) -> Self {
+        unary!(self, "neg", COPY, |x: T| -x)
+    }
+
+    /// `|x|`.
+    #[track_caller]
+    pub fn abs(&self) -> Self {
+        unary!(self, "abs", COPY, |x: T| x.abs())
+    }
+
+    /// −1, 0 or 1 by the sign of `x`; 0 for NaN, as in PyTorch.
+    #[track_caller]
+    pub fn sign(&self) -> Self {
+        unary!(self, "sign", COPY, |x: T| (x > 0.0) as u8 as T - (x < 0.0) as u8 as T)
+    }
+
+    /// `x²`.
+    #[track_caller]
+    pub fn square(&self) -> Self {
+        unary!(self, "square", COPY, |x: T| x * x)
+    }
+
+    /// `1 / x`.
+    #[track_caller]
+    pub fn recip(&self) -> Self {
+        unary!(self, "recip", COPY, |x: T| 1.0 / x)
+    }
+
+    /// `√x`, NaN for negative `x`.
+    #[track_caller]
+    pub fn sqrt(&self) -> Self {
+        unary!(self, "sqrt", 0.4, |x: T| x.sqrt())
+    }
+
+    /// `eˣ`.
+    ///
+    /// # Numerics
+    /// `f32`: at most 1 ulp from the exact value, over the whole range, subnormal results included.
+    #[track_caller]
+    pub fn exp(&self) -> Self {
+        unary!(self, "exp", 0.5, |x: T| x.fast_exp())
+    }
+
+    /// The natural logarithm: −∞ at 0, NaN below.
+    ///
+    /// # Numerics
+    /// `f32`: at most 1 ulp from the exact value, over the whole range, subnormal arguments included.
+    #[track_caller]
+    pub fn log(&self) -> Self {
+        unary!(self, "log", 0.5, |x: T| x.fast_ln())
+    }
+
+    /// The sine of `x` in radians.
+    #[track_caller]
+    pub fn sin(&self) -> Self {
+        unary!(self, "sin", 8.0, |x: T| x.sin())
+    }
+
+    /// The cosine of `x` in radians.
+    #[track_caller]
+    pub fn cos(&self) -> Self {
+        unary!(self, "cos", 8.0, |x: T| x.cos())
+    }
+
+    /// `x` where it lies between the bounds, else the nearer bound; NaN stays NaN.
+    ///
+    /// With `low > high` every element becomes `high`, as in PyTorch.
+    #[track_caller]
+    pub fn clamp(&self, low: f64, high: f64) -> Self {
+        float!(self, "clamp", T => {
+            let (low, high) = (low as T, high as T);
+            apply(self, COPY, move |x: T| {
+                let x = if x < low { low } else { x };
+                if x > high { high } else { x }
+            })
+        })
+    }
+
+    /// `f` of every element.
+    ///
+    /// ```
+    /// # use maplet_tensor::Tensor;
+    /// let x = Tensor::from([1.0f32, 4.0]);
+    /// assert_eq!(x.map::<f32>(|x| 2.0 * x + 1.0)?, Tensor::from([3.0f32, 9.0]));
+    /// # Ok::<(), maplet_tensor::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `T` is not the tensor's element type.
+    pub fn map<T: Element>(&self, f: impl Fn(T) -> T + Sync) -> Result<Self> {
+        expect::<T>("map", self)?;
+        Ok(apply(self, COPY, f))
+    }
+
+    /// `f` of every pair of elements, broadcasting.
+    ///
+    /// # Errors
+    /// `T` is not the element type of both, or the shapes do not broadcast.
+    pub fn zip<T: Element>(&self, other: &Self, f: impl Fn(T, T) -> T + Sync) -> Result<Self> {
+        expect::<T>("zip", self)?;
+        expect::<T>("zip", other)?;
+        combine("zip", self, other, COPY, f)
+    }
+}
+
+fn expect<T: Element>(op: &'static str, x: &Tensor) -> Result<()> {
+    if x.dtype() == T::DTYPE {
+        return Ok(());
+    }
+    let what = format!("the tensor is {}, the function takes {}", x.dtype(), T::DTYPE);
+    Err(Error::dtype(op, what, "convert with to_dtype"))
+}
