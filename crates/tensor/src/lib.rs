@@ -29,7 +29,9 @@ mod lanes;
 mod tile;
 mod product;
 mod turn;
+mod array;
 mod display;
+mod math;
 mod ops;
 
 pub use buffer::{pool_idle_bytes, set_pool_limit};

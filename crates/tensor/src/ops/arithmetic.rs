@@ -162,7 +162,7 @@ impl Tensor {
 /// The number as an element: rounded to a float, but an integer must hold it exactly.
 fn scalar<T: Element>(op: &'static str, value: f64) -> Result<T> {
     let element = T::from_f64(value);
-    if T::DTYPE.is_float() || element.to_f64() == value {
+    if T::DTYPE.is_float() || element.as_f64() == value {
         return Ok(element);
     }
     let what = format!("{value} is not a value of {}", T::DTYPE);
@@ -178,7 +178,8 @@ mod tests {
     /// The element of `x` that belongs to `index` of the shape that it broadcasts to.
     fn stretched_element(x: &Tensor, index: &[usize]) -> f64 {
         let skip = index.len() - x.rank();
-        let at = x.shape().iter().zip(&index[skip..]).fold(0, |at, (&size, &i)| at * size + if size == 1 { 0 } else { i });
+        let at =
+            x.shape().iter().zip(&index[skip..]).fold(0, |at, (&size, &i)| at * size + if size == 1 { 0 } else { i });
         x.as_slice::<f64>().unwrap()[at]
     }
 

@@ -12,8 +12,8 @@ impl Tensor {
             return self.clone();
         }
         dispatch!(self.dtype(), T => dispatch!(dtype, U => apply(self, COPY, |x: T| match T::DTYPE {
-            DType::F32 | DType::F64 => U::from_f64(x.to_f64()),
-            _ => U::from_i64(x.to_i64()),
+            DType::F32 | DType::F64 => U::from_f64(x.as_f64()),
+            _ => U::from_i64(x.as_i64()),
         })))
     }
 }

@@ -5,7 +5,7 @@
 use super::walk::{Walk, stretched};
 use crate::math::Math;
 use crate::simd::vectorized;
-use crate::{DType, Element, Error, Result, Tensor, par};
+use crate::{Element, Error, Result, Tensor, par};
 
 /// About the nanoseconds that one element takes when a loop only reads and writes.
 pub(crate) const COPY: f64 = 0.2;

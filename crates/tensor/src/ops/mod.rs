@@ -1,7 +1,22 @@
 //! Kernels and their adjoints, one file a family.
+mod number;
+mod walk;
+pub(crate) mod elementwise;
+mod activation;
+mod arithmetic;
+mod operators;
+mod compare;
+mod cast;
+mod movement;
+mod permute;
+pub(crate) mod fold;
+mod reduce;
 pub(crate) mod matmul;
 pub(crate) mod conv;
 pub(crate) mod accumulate;
 pub(crate) mod pool;
 pub(crate) mod conv_pool;
 pub(crate) mod optim;
+mod norm;
+mod loss;
+mod dropout;

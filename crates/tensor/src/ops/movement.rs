@@ -348,10 +348,7 @@ mod tests {
         let (x, f) = (numbered([2, 3]), Tensor::zeros([2, 2], DType::F32));
         for (result, text) in [
             (x.flatten(2), "flatten: [2, 3] has no axis 2; help: axes run from 0 to 1, or from -1 to -2"),
-            (
-                x.squeeze(1),
-                "squeeze: axis 1 of [2, 3] has size 3; help: only an axis of size 1 can be dropped",
-            ),
+            (x.squeeze(1), "squeeze: axis 1 of [2, 3] has size 3; help: only an axis of size 1 can be dropped"),
             (
                 x.unsqueeze(3),
                 "unsqueeze: [2, 3] has no place 3 for an axis; help: places run from 0 to 2, or from -1 to -3",
