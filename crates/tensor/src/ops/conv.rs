@@ -204,7 +204,13 @@ impl Conv {
         Ok(Self { n, c, h, w, o, oh, ow, groups, c_group, o_group: o / groups, window })
     }
 
-    pub(crate) fn check_operands(&self, op: &'static str, x: &Tensor, other: &Tensor, bias: Option<&Tensor>) -> Result<()> {
+    pub(crate) fn check_operands(
+        &self,
+        op: &'static str,
+        x: &Tensor,
+        other: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Result<()> {
         x.same_dtype(op, other)?;
         if let Some(bias) = bias {
             x.same_dtype(op, bias)?;
@@ -218,7 +224,11 @@ impl Conv {
         if dy.shape() == expected {
             return Ok(());
         }
-        Err(Error::shape(op, format!("dy is {}, the output was {expected}", dy.shape()), "pass the gradient of the output"))
+        Err(Error::shape(
+            op,
+            format!("dy is {}, the output was {expected}", dy.shape()),
+            "pass the gradient of the output",
+        ))
     }
 
     /// The input with its padding in memory, and the size of its images.
@@ -315,14 +325,17 @@ impl Conv {
                 }
             }
         });
-        let partial = partial.slice_of::<T>();
         let total = self.groups * part_len;
+        let (sum, rest) = partial.own_slice::<T>().split_at_mut(total);
+        par::elements(sum, cuts as f64 * 0.2, |start, sum| {
+            for partial in rest.chunks_exact(total) {
+                sum.iter_mut().zip(&partial[start..]).for_each(|(sum, &x)| *sum += x);
+            }
+        });
         let [kh, kw] = self.window.kernel;
         Tensor::build(Shape::from([self.o, self.c_group, kh, kw]), |out: &mut [T]| {
-            for (at, out) in out.iter_mut().enumerate() {
-                let (o, t) = (at / taps.len(), at % taps.len());
-                let from = o / self.o_group * part_len + t * self.o_group + o % self.o_group;
-                *out = (0..cuts).fold(T::zero(), |sum, cut| sum + partial[cut * total + from]);
+            for (sum, out) in sum.chunks_exact(part_len.max(1)).zip(out.chunks_exact_mut(part_len.max(1))) {
+                turn([taps.len(), self.o_group], sum, self.o_group, out, taps.len());
             }
         })
     }
@@ -634,7 +647,8 @@ mod tests {
         let expected = "conv2d: input [8, 1, 28, 28] has 1 channel, weight [32, 3, 3, 3] expects 3; \
                         help: build the layer with in_channels = 1";
         assert_eq!(text(&x, [32, 3, 3, 3], Window2d::new(3)), expected);
-        let expected = "conv2d: weight [32, 1, 5, 5] has another kernel than the window's [3, 3]; help: they must be the same";
+        let expected =
+            "conv2d: weight [32, 1, 5, 5] has another kernel than the window's [3, 3]; help: they must be the same";
         assert_eq!(text(&x, [32, 1, 5, 5], Window2d::new(3)), expected);
         let expected = "conv2d: input [28, 28] has 2 axes; help: it must be [n, channels, height, width]";
         assert_eq!(text(&Tensor::zeros([28, 28], DType::F32), [32, 1, 3, 3], Window2d::new(3)), expected);
@@ -642,7 +656,8 @@ mod tests {
                         help: use a multiple of the groups";
         assert_eq!(text(&zeros([1, 2, 9, 9]), [3, 1, 3, 3], Window2d::new(3).groups(2)), expected);
         let dy = zeros([8, 32, 28, 28]);
-        let error = dy.conv2d_grad_input(&zeros([32, 1, 3, 3]), [8, 1, 28, 28], Window2d::new(3)).unwrap_err().to_string();
+        let error =
+            dy.conv2d_grad_input(&zeros([32, 1, 3, 3]), [8, 1, 28, 28], Window2d::new(3)).unwrap_err().to_string();
         let expected = "conv2d_grad_input: dy is [8, 32, 28, 28], the output was [8, 32, 26, 26]; \
                         help: pass the gradient of the output";
         assert_eq!(error, expected);

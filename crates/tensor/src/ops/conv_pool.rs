@@ -4,13 +4,13 @@
 //! window won, or that the ReLU cut it. The backward pass spreads `dy` to the winners, channels innermost, and goes
 //! straight to the convolution's adjoints.
 
-use num_traits::Zero;
 use crate::dtype::dispatch_float;
 use crate::ops::conv::{Conv, NS_PER_MAC, gather_product};
 use crate::par::{self, Shared};
 use crate::simd::vectorized;
 use crate::turn::turn;
 use crate::{Error, Float, Result, Shape, Tensor, Window2d};
+use num_traits::Zero;
 
 /// The ReLU cut this element: it passes no gradient.
 const CUT: u8 = u8::MAX;
@@ -72,12 +72,8 @@ impl Tensor {
                                 let rows = &positions[p0 * window..][..count * window];
                                 let sums = &mut sums[..rows.len() * conv.o_group];
                                 gather_product(x, rows, &taps, weights.part(part), conv.o_group, bias, sums);
-                                for p in 0..count {
-                                    let sums = &sums[p * window * conv.o_group..][..window * conv.o_group];
-                                    let best = &mut best[(p0 + p) * conv.o_group..][..conv.o_group];
-                                    let places = &mut places[(p0 + p) * conv.o + o0..][..conv.o_group];
-                                    win(sums, best, places);
-                                }
+                                let best = &mut best[p0 * conv.o_group..][..count * conv.o_group];
+                                win(sums, window, conv.o_group, best, &mut places[p0 * conv.o + o0..], conv.o);
                             }
                             turn([pooled, conv.o_group], best, conv.o_group, &mut y[o0 * pooled..], pooled);
                         }
@@ -117,21 +113,19 @@ impl Tensor {
             let dy = self.slice_of::<T>();
             let (image, padded) = sizes.padded::<T>(x);
             let plane = sizes.oh * sizes.ow;
-            // Image n's dy before the pool, as [pooled position, position of the window, o of the group].
+            let mut bias = Tensor::dirty::<T>(Shape::from([sizes.n, sizes.o]));
+            let bias_sums = Shared::new(bias.own_slice::<T>());
+            // Image n's dy before the pool, as [pooled position, position of the window, o of the group]; its sum over the
+            // positions goes to `bias_sums`.
             let spread = |n: usize, part: usize, out: &mut [T]| {
                 let mut turned = Tensor::dirty::<T>(Shape::from([pooled, sizes.o_group]));
                 let turned = turned.own_slice::<T>();
                 let o0 = part * sizes.o_group;
                 let dy = &dy[(n * sizes.o + o0) * pooled..];
                 turn([sizes.o_group, pooled], dy, pooled, turned, sizes.o_group);
-                for p in 0..pooled {
-                    let winners = &winners[(n * pooled + p) * sizes.o + o0..][..sizes.o_group];
-                    let dy = &turned[p * sizes.o_group..][..sizes.o_group];
-                    let out = &mut out[p * window * sizes.o_group..][..window * sizes.o_group];
-                    for (place, out) in out.chunks_exact_mut(sizes.o_group).enumerate() {
-                        keep(dy, winners, place as u8, out);
-                    }
-                }
+                // SAFETY: an image's group belongs to one task of each region.
+                let sums = unsafe { bias_sums.slice(n * sizes.o + o0, sizes.o_group) };
+                keep(turned, &winners[n * pooled * sizes.o + o0..], sizes.o, window, out, sums);
             };
             let dx = match want[0] {
                 false => None,
@@ -157,8 +151,14 @@ impl Tensor {
                     Some(dy.conv2d_grad_input(weight, x.shape(), conv)?)
                 }
             };
-            let dw = want[1].then(|| sizes.grad_weight::<T>(&padded, image, &fused.positions(image), spread));
-            let db = want[2].then(|| bias_grad(dy, winners, [sizes.n, sizes.o, pooled]));
+            // The bias's gradient falls off on the way to the weight's.
+            let [dw, db] = match want[1] || want[2] {
+                false => [None, None],
+                true => {
+                    let dw = sizes.grad_weight::<T>(&padded, image, &fused.positions(image), spread);
+                    [want[1].then_some(dw), if want[2] { Some(bias.sum(0, false)?) } else { None }]
+                }
+            };
             Ok([dx, dw, db])
         })
     }
@@ -211,70 +211,60 @@ impl Fused {
 }
 
 vectorized! {
-    /// The largest of a window's sums for each channel, after the ReLU, and where it was. NaN counts as largest.
-    fn win<T: Float>(sums: &[T], best: &mut [T], places: &mut [u8]) {
-        const LANES: usize = 16;
-        let channels = best.len();
-        let mut o = 0;
-        while o < channels {
-            let count = LANES.min(channels - o);
-            let mut top = [T::neg_infinity(); LANES];
-            let mut place = [u32::from(CUT); LANES];
-            for (at, row) in sums.chunks_exact(channels).enumerate() {
-                let mut x = [T::neg_infinity(); LANES];
-                x[..count].copy_from_slice(&row[o..o + count]);
-                for lane in 0..LANES {
-                    let wins = x[lane] > top[lane] || x[lane].is_nan();
-                    top[lane] = if wins { x[lane] } else { top[lane] };
-                    place[lane] = if wins { at as u32 } else { place[lane] };
-                }
+    /// For each window of `sums: [windows, window, channels]` and each channel the largest sum after the ReLU, and where
+    /// it was; `places` has `stride` bytes a window. NaN counts as largest.
+    fn win<T: Float>(sums: &[T], window: usize, channels: usize, best: &mut [T], places: &mut [u8], stride: usize) {
+        let whole = channels / 16 * 16;
+        for (i, (sums, best)) in sums.chunks_exact(window * channels).zip(best.chunks_exact_mut(channels)).enumerate() {
+            let places = &mut places[i * stride..][..channels];
+            for o in (0..whole).step_by(16) {
+                win_lanes::<T, 16>(&sums[o..], channels, &mut best[o..], &mut places[o..]);
             }
-            for lane in 0..LANES {
-                let cut = top[lane] <= T::zero();
-                top[lane] = if cut { T::zero() } else { top[lane] };
-                place[lane] = if cut { u32::from(CUT) } else { place[lane] };
+            for o in whole..channels {
+                win_lanes::<T, 1>(&sums[o..], channels, &mut best[o..], &mut places[o..]);
             }
-            best[o..o + count].copy_from_slice(&top[..count]);
-            let bytes: [u8; LANES] = std::array::from_fn(|lane| place[lane] as u8);
-            places[o..o + count].copy_from_slice(&bytes[..count]);
-            o += LANES;
         }
+    }
+}
+
+/// The first `LANES` channels of one window.
+#[inline(always)]
+fn win_lanes<T: Float, const LANES: usize>(sums: &[T], channels: usize, best: &mut [T], places: &mut [u8]) {
+    let mut top = [T::neg_infinity(); LANES];
+    let mut place = [u32::from(CUT); LANES];
+    for (at, row) in sums.chunks(channels).enumerate() {
+        for lane in 0..LANES {
+            let x = row[..LANES][lane];
+            let wins = (x > top[lane]) | x.is_nan();
+            top[lane] = if wins { x } else { top[lane] };
+            place[lane] = if wins { at as u32 } else { place[lane] };
+        }
+    }
+    for lane in 0..LANES {
+        let cut = top[lane] <= T::zero();
+        best[..LANES][lane] = if cut { T::zero() } else { top[lane] };
+        places[..LANES][lane] = if cut { CUT } else { place[lane] as u8 };
     }
 }
 
 vectorized! {
-    /// `dy` where `place` won, zero elsewhere.
-    fn keep<T: Float>(dy: &[T], winners: &[u8], place: u8, out: &mut [T]) {
-        for ((out, &dy), &winner) in out.iter_mut().zip(dy).zip(winners) {
-            *out = if winner == place { dy } else { T::zero() };
-        }
-    }
-}
-
-/// The sum of `dy: [n, o, pooled]` over what the ReLU let through.
-fn bias_grad<T: Float>(dy: &[T], winners: &[u8], [n, o, pooled]: [usize; 3]) -> Tensor {
-    let mut sums = vec![T::zero(); n * o];
-    par::rows(&mut sums, o.max(1), (o * pooled) as f64 * 0.3, |first, rows| {
-        for (i, sums) in rows.chunks_mut(o).enumerate() {
-            let n = first + i;
-            let mut alive = vec![T::zero(); o * pooled];
-            for (p, winners) in winners[n * pooled * o..][..pooled * o].chunks(o).enumerate() {
-                for (c, &winner) in winners.iter().enumerate() {
-                    alive[c * pooled + p] = if winner == CUT { T::zero() } else { T::one() };
+    /// Spreads `dy: [windows, channels]` over `out: [windows, window, channels]`: to the place that won, zeros elsewhere;
+    /// `sums: [channels]` becomes the sum of what the ReLU let through. `winners` has `stride` bytes a window.
+    fn keep<T: Float>(dy: &[T], winners: &[u8], stride: usize, window: usize, out: &mut [T], sums: &mut [T]) {
+        let channels = sums.len();
+        sums.fill(T::zero());
+        for (i, (dy, out)) in dy.chunks_exact(channels).zip(out.chunks_exact_mut(window * channels)).enumerate() {
+            let winners = &winners[i * stride..][..channels];
+            for ((sum, &dy), &winner) in sums.iter_mut().zip(dy).zip(winners) {
+                *sum += if winner == CUT { T::zero() } else { dy };
+            }
+            for (place, out) in out.chunks_exact_mut(channels).enumerate() {
+                for ((out, &dy), &winner) in out.iter_mut().zip(dy).zip(winners) {
+                    *out = if u32::from(winner) == place as u32 { dy } else { T::zero() };
                 }
             }
-            for (c, sum) in sums.iter_mut().enumerate() {
-                let dy = &dy[(n * o + c) * pooled..][..pooled];
-                *sum = dy.iter().zip(&alive[c * pooled..]).map(|(&dy, &alive)| dy * alive).sum();
-            }
         }
-    });
-    Tensor::build(Shape::from([o]), |out: &mut [T]| {
-        out.fill(T::zero());
-        for row in sums.chunks(o.max(1)) {
-            out.iter_mut().zip(row).for_each(|(out, &sum)| *out += sum);
-        }
-    })
+    }
 }
 
 #[cfg(test)]
@@ -285,7 +275,8 @@ mod tests {
     /// Value and gradients against the three separate operations, whose sums run in another order.
     fn check_unfused([n, c, h, w, o]: [usize; 5], conv: Window2d, pool: usize, dtype: DType, bound: f64) {
         let mut rng = Rng::new(7);
-        let mut draw = |shape: &[usize]| Tensor::uniform(Shape::new(shape).unwrap(), -1.0f64, 1.0, &mut rng).to_dtype(dtype);
+        let mut draw =
+            |shape: &[usize]| Tensor::uniform(Shape::new(shape).unwrap(), -1.0f64, 1.0, &mut rng).to_dtype(dtype);
         let pool = Window2d::pool(pool);
         let x = draw(&[n, c, h, w]);
         let weight = draw(&[o, c / conv.groups, conv.kernel[0], conv.kernel[1]]);

@@ -1,10 +1,10 @@
 //! One pass over a parameter, its gradient and its moments, in place: the inner loops of the optimizers.
 
-use num_traits::{One, Zero};
 use crate::dtype::dispatch_float;
 use crate::par::{self, Shared};
 use crate::simd::vectorized;
 use crate::{Element, Error, Float, Result, Tensor};
+use num_traits::{One, Zero};
 
 /// The numbers of one step of [`Tensor::adam_step`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -188,7 +188,13 @@ mod tests {
     use crate::DType;
 
     const ADAM: AdamStep = AdamStep {
-        learning_rate: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decoupled: false, step: 1,
+        learning_rate: 0.1,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.0,
+        decoupled: false,
+        step: 1,
     };
 
     /// Algorithm 1 of the paper, line by line, for one number.

@@ -2,10 +2,10 @@
 //!
 //! Letters: `n` image, `c` channel, `h w` input, `oh ow` output. A plane is one channel of one image.
 
-use num_traits::Zero;
 use crate::dtype::dispatch_float;
 use crate::par::{self, Shared};
 use crate::{DType, Element, Error, Float, Result, Shape, Tensor, Window2d};
+use num_traits::Zero;
 
 impl Tensor {
     /// The largest element of each window, and where it was.
@@ -327,7 +327,8 @@ mod tests {
         assert_eq!(text(Window2d::pool(2).groups(2)), "max_pool2d: groups is 2; help: a pool has no groups: use 1");
         let place = Tensor::full([1, 1, 1, 1], 16i64);
         let error = x.max_pool2d_gather(&place).unwrap_err().to_string();
-        let expected = "max_pool2d_gather: argmax 16 is outside a plane of 16; help: pass the second result of max_pool2d";
+        let expected =
+            "max_pool2d_gather: argmax 16 is outside a plane of 16; help: pass the second result of max_pool2d";
         assert_eq!(error, expected);
     }
 }
