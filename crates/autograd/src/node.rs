@@ -1,0 +1,253 @@
+//! The engine, on one page: nodes, and the walk that turns one gradient into all of them.
+//!
+//! A [`Node`] is one recorded op. It knows its parents, never its children, so a graph is freed with its last handle.
+//! Rules *return* gradients; only [`walk`] adds them up.
+
+use crate::pass::{Pass, lock};
+use crate::{Error, Result, Var, Walk};
+use maplet_tensor::{DType, Shape};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One recorded op.
+pub(crate) struct Node {
+    /// Rises with every node of a pass: parents always have lower numbers than their children.
+    seq: u64,
+    op: &'static str,
+    pass: u64,
+    /// Set on leaves, where gradients are collected.
+    leaf: Option<u64>,
+    rules: Mutex<Rules>,
+}
+
+/// How a node passes its gradients on. The closures hold what the forward computation saved.
+#[derive(Clone)]
+pub(crate) enum Rules {
+    /// One rule for each parent, for a node with one output. A leaf has no edges.
+    Edges(Vec<Edge>),
+    /// One rule for all parents, for ops whose gradients share work or that have several outputs.
+    Joint(Vec<Option<Parent>>, Arc<JointRule>),
+    /// Used up by an earlier walk.
+    Walked,
+}
+
+/// The value that an op was applied to: output `out` of `node`.
+#[derive(Clone)]
+pub(crate) struct Parent {
+    pub(crate) node: Arc<Node>,
+    pub(crate) out: u32,
+    pub(crate) shape: Shape,
+    pub(crate) dtype: DType,
+}
+
+#[derive(Clone)]
+pub(crate) struct Edge {
+    pub(crate) parent: Parent,
+    pub(crate) rule: Arc<EdgeRule>,
+}
+
+/// From the gradient of the output, and the op's own node, to the gradient of one input.
+pub(crate) type EdgeRule = dyn Fn(Var, &Arc<Node>) -> Result<Var> + Send + Sync;
+/// From the gradients of the outputs (those that have one), and which inputs want one, to the gradients of the inputs.
+pub(crate) type JointRule = dyn Fn(Vec<Option<Var>>, &[bool]) -> Result<Vec<Option<Var>>> + Send + Sync;
+
+/// What a gradient is stored under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// A parameter, or a leaf made by [`Pass::leaf`]: the number is its own.
+    Leaf(u64),
+    /// Any other recorded value: pass, node, output.
+    Value(u64, u64, u32),
+}
+
+/// Carries the gradients in `seeds` from the outputs to the leaves, or to the targets of `only`.
+///
+/// Nodes wait in an ordered map. The latest is popped, its rules give one gradient for each parent, and those are added
+/// to what the parents have already; since parents are older than their children, a node's gradient is complete when
+/// its turn comes.
+pub(crate) fn walk(
+    op: &'static str,
+    seeds: Vec<(Parent, Var)>,
+    pass: &Pass,
+    mode: Walk,
+    only: Option<&Only>,
+) -> Result<Found> {
+    let pass = pass.with_quiet(mode != Walk::WithGraph);
+    let mut pending = Pending::new();
+    let mut found = Found::new();
+    for (output, dy) in seeds {
+        give(&mut pending, op, output, dy, &pass)?;
+    }
+    while let Some((_, (node, mut dys))) = pending.pop_last() {
+        for (out, dy) in dys.iter().enumerate() {
+            let key = node.key(out as u32);
+            if let (Some(dy), true) = (dy, only.map_or(node.leaf.is_some(), |only| only.targets.contains(&key))) {
+                add(found.entry(key).or_default(), dy.clone())?;
+            }
+        }
+        if !only.map_or(node.leaf.is_none(), |only| only.goes_on_below(&node)) {
+            continue;
+        }
+        let wanted = |parent: &Parent| only.is_none_or(|only| only.useful.contains_key(&parent.node.seq));
+        match node.take_rules(mode == Walk::Consume) {
+            Rules::Edges(mut edges) => {
+                edges.retain(|edge| wanted(&edge.parent));
+                let (Some(last), Some(Some(dy))) = (edges.pop(), dys.pop()) else { continue };
+                for Edge { parent, rule } in edges {
+                    give(&mut pending, node.op, parent, rule(dy.clone(), &node)?, &pass)?;
+                }
+                give(&mut pending, node.op, last.parent, (last.rule)(dy, &node)?, &pass)?;
+            }
+            Rules::Joint(parents, rule) => {
+                let want: Vec<bool> = parents.iter().map(|parent| parent.as_ref().is_some_and(wanted)).collect();
+                for (parent, dx) in parents.into_iter().zip(rule(dys, &want)?) {
+                    if let (Some(parent), Some(dx)) = (parent, dx) {
+                        give(&mut pending, node.op, parent, dx, &pass)?;
+                    }
+                }
+            }
+            Rules::Walked => return Err(walked(node.op)),
+        }
+    }
+    Ok(found)
+}
+
+/// Gradients found, by what they belong to.
+pub(crate) type Found = BTreeMap<Key, Option<Var>>;
+/// Nodes to be walked, by number, with the gradient of each output so far.
+type Pending = BTreeMap<u64, (Arc<Node>, Vec<Option<Var>>)>;
+
+/// Adds `dx` to the gradient that waits at `parent`.
+fn give(pending: &mut Pending, op: &'static str, parent: Parent, dx: Var, pass: &Pass) -> Result<()> {
+    if (dx.shape(), dx.dtype()) != (parent.shape, parent.dtype) {
+        let (has, is) = ((dx.shape(), dx.dtype()), (parent.shape, parent.dtype));
+        let what = format!("the gradient is {} {}, the value {} {}", has.0, has.1, is.0, is.1);
+        return Err(Error::graph(op, what, "a rule returns a gradient of its input's shape and type"));
+    }
+    let (_, dys) = pending.entry(parent.node.seq).or_insert_with(|| (parent.node, Vec::with_capacity(1)));
+    let out = parent.out as usize;
+    if dys.len() <= out {
+        dys.resize(out + 1, None);
+    }
+    add(&mut dys[out], dx.settled(pass))
+}
+
+/// Gradients add up: the first is moved in, the others are added.
+fn add(slot: &mut Option<Var>, dx: Var) -> Result<()> {
+    *slot = Some(match slot.take() {
+        Some(sum) => sum.accumulate(dx)?,
+        None => dx,
+    });
+    Ok(())
+}
+
+/// The values that a walk is asked for, and the nodes that lead to them.
+pub(crate) struct Only {
+    targets: BTreeSet<Key>,
+    /// Every node worth a gradient, by number; the flag tells those with a target below them from mere targets.
+    useful: BTreeMap<u64, bool>,
+}
+
+impl Only {
+    /// Looks from the outputs down for nodes with a path to a target.
+    pub(crate) fn new(targets: BTreeSet<Key>, outputs: impl Iterator<Item = Arc<Node>>) -> Result<Self> {
+        // Nothing older than the oldest target leads to one; a parameter's leaves may be anywhere.
+        let floor = |key: &Key| if let Key::Value(_, seq, _) = key { *seq } else { 0 };
+        let oldest = targets.iter().map(floor).min().unwrap_or(u64::MAX);
+        let mut below = BTreeMap::new();
+        let mut stack: Vec<Arc<Node>> = outputs.collect();
+        while let Some(node) = stack.pop() {
+            if node.seq < oldest || below.contains_key(&node.seq) {
+                continue;
+            }
+            let parents = node.parents().ok_or_else(|| walked(node.op))?;
+            let (first, last) = (node.key(0), node.key(u32::MAX));
+            let is_target = targets.range(first..=last).next().is_some();
+            below.insert(node.seq, (is_target, parents.iter().map(|parent| parent.seq).collect::<Vec<_>>()));
+            stack.extend(parents);
+        }
+        let mut useful = BTreeMap::new();
+        for (seq, (is_target, parents)) in below {
+            let goes_on = parents.iter().any(|parent| useful.contains_key(parent));
+            if is_target || goes_on {
+                useful.insert(seq, goes_on);
+            }
+        }
+        Ok(Self { targets, useful })
+    }
+
+    /// Whether a target lies strictly below `node`.
+    fn goes_on_below(&self, node: &Node) -> bool {
+        self.useful.get(&node.seq) == Some(&true)
+    }
+}
+
+impl Node {
+    pub(crate) fn new(seq: u64, op: &'static str, pass: u64, leaf: Option<u64>, rules: Rules) -> Self {
+        Self { seq, op, pass, leaf, rules: Mutex::new(rules) }
+    }
+
+    pub(crate) fn op(&self) -> &'static str {
+        self.op
+    }
+
+    /// What the gradient of output `out` is stored under.
+    pub(crate) fn key(&self, out: u32) -> Key {
+        self.leaf.map_or(Key::Value(self.pass, self.seq, out), Key::Leaf)
+    }
+
+    /// The rules: moved out, so that what they saved is freed, or copied.
+    fn take_rules(&self, consume: bool) -> Rules {
+        let mut rules = lock(&self.rules);
+        if consume { std::mem::replace(&mut rules, Rules::Walked) } else { rules.clone() }
+    }
+
+    /// The nodes directly below, or nothing if a walk has used them up.
+    fn parents(&self) -> Option<Vec<Arc<Node>>> {
+        match &*lock(&self.rules) {
+            Rules::Edges(edges) => Some(edges.iter().map(|edge| edge.parent.node.clone()).collect()),
+            Rules::Joint(parents, _) => Some(parents.iter().flatten().map(|parent| parent.node.clone()).collect()),
+            Rules::Walked => None,
+        }
+    }
+
+    /// The leaves that `self` depends on, as far as the graph still stands.
+    pub(crate) fn leaves_below(self: &Arc<Self>) -> BTreeSet<u64> {
+        let (mut leaves, mut seen, mut stack) = (BTreeSet::new(), BTreeSet::new(), vec![self.clone()]);
+        while let Some(node) = stack.pop() {
+            if seen.insert(node.seq) {
+                leaves.extend(node.leaf);
+                stack.extend(node.parents().unwrap_or_default());
+            }
+        }
+        leaves
+    }
+}
+
+fn walked(op: &'static str) -> Error {
+    let what = format!("an earlier walk has used up this graph: what `{op}` had saved is freed");
+    Error::graph("backward", what, "use backward_with_graph() for the first walk, or backward_to(.., Walk::Keep)")
+}
+
+/// Frees a graph without recursion: one that is 3,000 ops deep would overflow the stack of a thread.
+impl Drop for Node {
+    fn drop(&mut self) {
+        thread_local! {
+            static BUSY: Cell<bool> = const { Cell::new(false) };
+            static DEAD: RefCell<Vec<Rules>> = const { RefCell::new(Vec::new()) };
+        }
+        let rules = std::mem::replace(self.rules.get_mut().unwrap_or_else(PoisonError::into_inner), Rules::Walked);
+        if matches!(&rules, Rules::Walked) || matches!(&rules, Rules::Edges(edges) if edges.is_empty()) {
+            return;
+        }
+        // While a thread ends its locals are gone; what is freed then is freed by plain recursion.
+        let queued = DEAD.try_with(|dead| dead.borrow_mut().push(rules)).is_ok();
+        if queued && !BUSY.replace(true) {
+            while let Some(rules) = DEAD.with(|dead| dead.borrow_mut().pop()) {
+                drop(rules); // drops nodes, which come back here and only queue their rules
+            }
+            BUSY.set(false);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The differentiable ops: each a method of [`Var`](crate::Var) with the name of its kernel in `maplet-tensor`, and its
+//! rules right under the call of that kernel.
+
+mod arithmetic;
+mod activation;
+mod reduce;
+// mod softmax;
+mod shape;
+// mod index;
+mod matmul;
+mod conv;
+mod pool;
+mod norm;
+// mod loss;

@@ -1,0 +1,110 @@
+//! Normalisation and dropout, each one op with a kernel of its own; the twins say what they compute.
+
+use crate::{Error, Result, Var, record, record_fused};
+use maplet_tensor::{Shape, Tensor};
+
+impl Var {
+    /// `(x − mean) / √(var + eps) · weight + bias` over the last axis, with the biased variance.
+    ///
+    /// # Shapes
+    /// `self: [.., d]`, `weight: [d]`, `bias: [d]` → `[.., d]`
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or types that differ.
+    ///
+    /// # Reference
+    /// Ba, Kiros & Hinton (2016), "Layer Normalization", eq. 4.
+    pub fn layer_norm(&self, weight: &Var, bias: &Var, eps: f64) -> Result<Var> {
+        let (y, stats) = self.value().layer_norm(weight.value(), bias.value(), eps)?;
+        let (x, w) = (self.value().clone(), weight.value().clone());
+        let kernel = move |dy: Tensor, want: [bool; 3]| Ok(dy.layer_norm_grad(&x, &w, &stats, want)?);
+        let twin = move |[x, weight, bias]: [Var; 3]| {
+            let centered = x.sub(&x.mean(-1, true)?)?;
+            let deviation = x.var(-1, true, 0)?.add_scalar(eps).sqrt();
+            centered.div(&deviation)?.mul(&weight)?.add(&bias)
+        };
+        record_fused("layer_norm", y, [self, weight, bias], kernel, twin)
+    }
+
+    /// `(x − mean) / √(var + eps) · weight + bias` for each channel, with the statistics of this very batch.
+    ///
+    /// Also returns the mean and the *biased* variance of each channel, for running statistics.
+    ///
+    /// # Shapes
+    /// `self: [n, c, ..]`, `weight: [c]`, `bias: [c]` → `[n, c, ..]`, `[c]`, `[c]`
+    ///
+    /// # Errors
+    /// Shapes that do not fit, types that differ, or a channel with fewer than two elements.
+    ///
+    /// # Reference
+    /// Ioffe & Szegedy (2015), "Batch Normalization", algorithm 1.
+    pub fn batch_norm(&self, weight: &Var, bias: &Var, eps: f64) -> Result<(Var, Tensor, Tensor)> {
+        let (mean, var) = self.value().channel_moments()?;
+        if self.len() < 2 * mean.len() {
+            let what = format!("{} has {} elements in a channel", self.shape(), self.len() / mean.len().max(1));
+            return Err(Error::new("batch_norm", what, "train with batches of at least 2"));
+        }
+        let y = self.value().batch_norm(&mean, &var, weight.value(), bias.value(), eps)?;
+        let twin = move |[x, weight, bias]: [Var; 3]| {
+            let others: Vec<isize> = (0..x.rank() as isize).filter(|&axis| axis != 1).collect();
+            let centered = x.sub(&x.mean(others.as_slice(), true)?)?;
+            let deviation = x.var(others.as_slice(), true, 0)?.add_scalar(eps).sqrt();
+            let column = channel_column(x.shape());
+            centered.div(&deviation)?.mul(&weight.reshape(column)?)?.add(&bias.reshape(column)?)
+        };
+        let kernel = batch_norm_kernel(self, [&mean, &var], weight, eps, false);
+        let y = record_fused("batch_norm", y, [self, weight, bias], kernel, twin)?;
+        Ok((y, mean, var))
+    }
+
+    /// As [`batch_norm`](Self::batch_norm), with statistics that are given: the running ones, in evaluation mode.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or types that differ.
+    pub fn batch_norm_with(&self, mean: &Tensor, var: &Tensor, weight: &Var, bias: &Var, eps: f64) -> Result<Var> {
+        let y = self.value().batch_norm(mean, var, weight.value(), bias.value(), eps)?;
+        let kernel = batch_norm_kernel(self, [mean, var], weight, eps, true);
+        let (mean, var) = (mean.clone(), var.clone());
+        let twin = move |[x, weight, bias]: [Var; 3]| {
+            let column = channel_column(x.shape());
+            let deviation = var.add_scalar(eps).sqrt().reshape(column)?;
+            let centered = x.sub(&x.constant(mean.reshape(column)?))?.div(&x.constant(deviation))?;
+            centered.mul(&weight.reshape(column)?)?.add(&bias.reshape(column)?)
+        };
+        record_fused("batch_norm", y, [self, weight, bias], kernel, twin)
+    }
+
+    /// Sets each element to 0 with probability `p` and scales the others by `1 / (1 − p)`; outside training, nothing.
+    ///
+    /// # Errors
+    /// A probability outside `[0, 1)`.
+    ///
+    /// # Reference
+    /// Srivastava et al. (2014), "Dropout: A Simple Way to Prevent Neural Networks from Overfitting".
+    pub fn dropout(&self, p: f64) -> Result<Var> {
+        if !(0.0..1.0).contains(&p) {
+            return Err(Error::new("dropout", format!("the probability is {p}"), "use 0 or more, and less than 1"));
+        }
+        let Some(mut rng) = self.rng().filter(|_| p > 0.0) else { return Ok(self.clone()) };
+        let mask = self.constant(Tensor::dropout_mask(self.shape(), self.dtype(), p, &mut rng)?);
+        record("dropout", self.value().mul(mask.value())?).pull(self, move |dy| dy.mul(&mask)).done()
+    }
+}
+
+fn batch_norm_kernel(
+    x: &Var,
+    [mean, var]: [&Tensor; 2],
+    weight: &Var,
+    eps: f64,
+    fixed: bool,
+) -> impl Fn(Tensor, [bool; 3]) -> Result<[Option<Tensor>; 3]> + Send + Sync + 'static {
+    let (x, w, mean, var) = (x.value().clone(), weight.value().clone(), mean.clone(), var.clone());
+    move |dy, want| Ok(dy.batch_norm_grad(&x, &mean, &var, &w, eps, fixed, want)?)
+}
+
+/// The shape in which `[c]` broadcasts over `[n, c, ..]`.
+fn channel_column(x: Shape) -> Shape {
+    let mut sizes = vec![1; x.rank()];
+    sizes[1] = x[1];
+    Shape::new(&sizes).expect("no larger than x")
+}

@@ -1,0 +1,195 @@
+//! Softmax cross-entropy on integer labels, above its adjoint.
+//!
+//! With label `y`, smoothing `ε`, `k` classes and class weights `w`, the target of a row is
+//! `q_c = (1 − ε) w_y [c = y] + ε w_c / k`, its mass `Q = Σ q`, and the loss
+//! `Σ_rows (Q · logsumexp(x) − Σ_c q_c x_c) / Σ_rows w_y`.
+
+use crate::dtype::dispatch_float;
+use crate::math::Math;
+use crate::simd::vectorized;
+use crate::{DType, Element, Error, Float, Result, Shape, Tensor, par};
+
+/// About the nanoseconds that one logit takes.
+const COST: f64 = 0.8;
+
+impl Tensor {
+    /// The mean cross-entropy between softmax(`self`) and `labels`; also returns the maximum `m` and `log Σ eˣ⁻ᵐ` of
+    /// each row, `[rows, 2]`, for the adjoint.
+    ///
+    /// # Shapes
+    /// - `self: [.., classes]`, `labels: [..]` of type `i64`, `class_weights: [classes]`; outputs: `[]` and `[rows, 2]`
+    ///
+    /// # Errors
+    /// Shapes or types that do not fit, a label outside `0..classes`, a smoothing outside `[0, 1]`.
+    ///
+    /// # Numerics
+    /// NaN if there is no row, or if the weights of all labels are 0.
+    ///
+    /// # Reference
+    /// Szegedy et al. (2016), "Rethinking the Inception Architecture", section 7, for label smoothing; weights and mean
+    /// as in PyTorch's `CrossEntropyLoss`.
+    pub fn cross_entropy(
+        &self,
+        labels: &Tensor,
+        label_smoothing: f64,
+        class_weights: Option<&Tensor>,
+    ) -> Result<(Tensor, Tensor)> {
+        let target = Target::new(self, labels, label_smoothing, class_weights)?;
+        let k = target.classes;
+        dispatch_float!(self.dtype(), "cross_entropy", T => {
+            let x = self.slice_of::<T>();
+            let stats = Tensor::build(Shape::from([target.labels.len(), 2]), |out: &mut [T]| {
+                par::rows(out, 2, k as f64 * COST, |first, out| row_stats(out, &x[first * k..], k));
+            });
+            let st = stats.slice_of::<T>();
+            let total = par::sum(target.labels.len(), k as f64 * COST, |rows| {
+                rows.map(|row| target.loss(row, &x[row * k..][..k], st[2 * row], st[2 * row + 1])).sum()
+            });
+            Ok((Tensor::scalar(T::from_f64(total / target.weight_of_labels())), stats))
+        })
+    }
+
+    /// Adjoint of [`cross_entropy`](Self::cross_entropy); `self` is `dy: []`, `stats` its second output:
+    /// `dx_c = dy (Q softmax(x)_c − q_c) / Σ w_y`.
+    ///
+    /// # Errors
+    /// As [`cross_entropy`](Self::cross_entropy).
+    pub fn cross_entropy_grad(
+        &self,
+        logits: &Tensor,
+        labels: &Tensor,
+        stats: &Tensor,
+        label_smoothing: f64,
+        class_weights: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let target = Target::new(logits, labels, label_smoothing, class_weights)?;
+        let k = target.classes;
+        logits.same_dtype("cross_entropy_grad", stats)?;
+        dispatch_float!(logits.dtype(), "cross_entropy_grad", T => {
+            let scale = self.item::<T>()?.as_f64() / target.weight_of_labels();
+            let (x, st) = (logits.slice_of::<T>(), stats.slice_of::<T>());
+            Ok(Tensor::build(logits.shape(), |out: &mut [T]| {
+                par::rows(out, k, k as f64 * COST, |first, out| {
+                    for (i, out) in out.chunks_mut(k.max(1)).enumerate() {
+                        let row = first + i;
+                        let mass = T::from_f64(scale * target.mass(row));
+                        scaled_softmax(out, &x[row * k..][..k], st[2 * row], st[2 * row + 1], mass);
+                        target.subtract(row, scale, out);
+                    }
+                });
+            }))
+        })
+    }
+}
+
+/// The wanted distribution of each row.
+struct Target<'a> {
+    labels: &'a [i64],
+    classes: usize,
+    smoothing: f64,
+    weights: Option<Vec<f64>>,
+    /// `ε / k · Σ_c w_c`
+    smoothed_mass: f64,
+}
+
+impl<'a> Target<'a> {
+    fn new(logits: &Tensor, labels: &'a Tensor, smoothing: f64, weights: Option<&Tensor>) -> Result<Self> {
+        let op = "cross_entropy";
+        logits.dtype().expect_float(op)?;
+        let shape = logits.shape();
+        let Some((&classes, rows)) = shape.split_last().filter(|(_, rows)| **rows == *labels.shape()) else {
+            let what = format!("logits {shape} and labels {} do not fit", labels.shape());
+            return Err(Error::shape(op, what, "labels have the logits' shape without its last axis, the classes"));
+        };
+        if labels.dtype() != DType::I64 {
+            let what = format!("labels are {}, not i64", labels.dtype());
+            return Err(Error::dtype(op, what, "convert with to_dtype(DType::I64)"));
+        }
+        if !(0.0..=1.0).contains(&smoothing) {
+            return Err(Error::value(op, format!("label smoothing is {smoothing}"), "use 0 to 1"));
+        }
+        let weights = weights.map(|weights| {
+            logits.same_dtype(op, weights)?;
+            if weights.shape() != Shape::from([classes]) {
+                let what = format!("class weights are {}, the logits have {classes} classes", weights.shape());
+                return Err(Error::shape(op, what, format!("they must be [{classes}]")));
+            }
+            weights.to_dtype(DType::F64).to_vec::<f64>()
+        });
+        let (weights, labels) = (weights.transpose()?, labels.slice_of::<i64>());
+        if let Some(row) = labels.iter().position(|label| !(0..classes as i64).contains(label)) {
+            let what = format!("label {} of row {row} (of {}) is outside 0..{classes}", labels[row], rows.iter().product::<usize>());
+            return Err(Error::index(op, what, "labels count classes from 0; the model must have one output for each"));
+        }
+        let total = weights.as_ref().map_or(classes as f64, |weights| weights.iter().sum());
+        Ok(Self { labels, classes, smoothing, weights, smoothed_mass: smoothing * total / classes as f64 })
+    }
+
+    fn weight(&self, class: usize) -> f64 {
+        self.weights.as_ref().map_or(1.0, |weights| weights[class])
+    }
+
+    fn label(&self, row: usize) -> usize {
+        self.labels[row] as usize
+    }
+
+    /// `Σ_rows w_y`
+    fn weight_of_labels(&self) -> f64 {
+        (0..self.labels.len()).map(|row| self.weight(self.label(row))).sum()
+    }
+
+    /// `Q`
+    fn mass(&self, row: usize) -> f64 {
+        (1.0 - self.smoothing) * self.weight(self.label(row)) + self.smoothed_mass
+    }
+
+    /// `Q · logsumexp(x) − Σ_c q_c x_c`, with everything relative to the maximum, so that large logits lose nothing.
+    fn loss<T: Element>(&self, row: usize, x: &[T], max: T, log_sum: T) -> f64 {
+        let (label, relative) = (self.label(row), |x: &T| x.as_f64() - max.as_f64());
+        let mut expected = (1.0 - self.smoothing) * self.weight(label) * relative(&x[label]);
+        if self.smoothing > 0.0 {
+            let sum: f64 = x.iter().enumerate().map(|(class, x)| self.weight(class) * relative(x)).sum();
+            expected += self.smoothing / self.classes as f64 * sum;
+        }
+        self.mass(row) * log_sum.as_f64() - expected
+    }
+
+    /// `out −= scale · q`
+    fn subtract<T: Float>(&self, row: usize, scale: f64, out: &mut [T]) {
+        let label = self.label(row);
+        out[label] += T::from_f64(-scale * (1.0 - self.smoothing) * self.weight(label));
+        if self.smoothing > 0.0 {
+            let share = scale * self.smoothing / self.classes as f64;
+            out.iter_mut().enumerate().for_each(|(class, out)| *out += T::from_f64(-share * self.weight(class)));
+        }
+    }
+}
+
+vectorized! {
+    /// The maximum `m` and `log Σ eˣ⁻ᵐ` of each row.
+    fn row_stats<T: Math>(out: &mut [T], x: &[T], width: usize) {
+        for (i, out) in out.chunks_exact_mut(2).enumerate() {
+            let x = &x[i * width..][..width];
+            let max = x.iter().fold(T::neg_infinity(), |max, &x| if x > max { x } else { max });
+            let mut lanes = [T::zero(); 16];
+            for chunk in 0..width / 16 {
+                for lane in 0..16 {
+                    lanes[lane] += (x[chunk * 16 + lane] - max).fast_exp();
+                }
+            }
+            for i in width / 16 * 16..width {
+                lanes[i % 16] += (x[i] - max).fast_exp();
+            }
+            out.copy_from_slice(&[max, lanes.iter().fold(T::zero(), |sum, &lane| sum + lane).ln()]);
+        }
+    }
+}
+
+vectorized! {
+    /// `scale · softmax(x)`
+    fn scaled_softmax<T: Math>(out: &mut [T], x: &[T], max: T, log_sum: T, scale: T) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = (x - max - log_sum).fast_exp() * scale;
+        }
+    }
+}
