@@ -165,7 +165,7 @@ fn names_are_unique_and_kinds_are_told_apart() {
     for value in [1.0f32, 2.0] {
         container.tensors.push(("x".into(), Tensor::scalar(value)));
     }
-    let twice = "save: malformed: two tensors have the name `x`; help: rename one of them";
+    let twice = "save: malformed: two tensors have the name `x`; help: give each tensor a short name of its own";
     assert_eq!(text(container.write_to(io::sink())), twice);
 
     let kind = "load: a `sample` file, expected a `model` file; help: load it with the function of that kind";

@@ -114,7 +114,7 @@ impl ContainerError {
                 "copy the file again, or go back to an earlier one"
             }
             (Fault::TooLong { .. }, _) => "raise the limit if you trust the file",
-            (Fault::Malformed(_), "save") => "rename one of them",
+            (Fault::Malformed(_), "save") => "give each tensor a short name of its own",
             (Fault::Malformed(_), _) => "save the file again",
             (Fault::Kind { .. }, _) => "load it with the function of that kind",
         }
