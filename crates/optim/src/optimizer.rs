@@ -1,0 +1,63 @@
+//! [`Optimizer`]: what a training loop needs of one, and [`OptimizerState`], what a checkpoint keeps of it.
+
+use crate::Result;
+use maplet_autograd::{Grads, Tensor, Visit};
+
+/// Changes a model's parameters by their gradients.
+///
+/// Its memory of a parameter (momentum, moments) is kept under the parameter's path, so it survives a model that was
+/// cloned, saved or rebuilt.
+pub trait Optimizer: Send {
+    /// Changes every trainable parameter that has a gradient, in place, and gives the model the states (running
+    /// statistics) that the forward pass found. Parameters without a gradient stay as they are.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check), and a loaded state that does not fit the model; nothing is changed then.
+    fn step(&mut self, model: &mut dyn Visit, grads: &Grads) -> Result<()>;
+
+    /// Whether every hyper-parameter is possible. Each [`step`](Self::step) asks too; this is to ask before training.
+    ///
+    /// # Errors
+    /// The first that is not: `adam: learning_rate is NaN; help: …`.
+    fn check(&self) -> Result<()>;
+
+    /// What to call it: `adam`.
+    fn name(&self) -> &'static str;
+
+    /// The base rate, before schedule and groups.
+    fn learning_rate(&self) -> f64;
+
+    /// Sets the base rate. The schedule's factor still applies.
+    fn set_learning_rate(&mut self, learning_rate: f64);
+
+    /// The rate that the next step will use, before groups: the base rate times the schedule's factor.
+    fn current_learning_rate(&self) -> f64;
+
+    /// How many steps were done.
+    fn steps(&self) -> u64;
+
+    /// Everything that changes from step to step. Cheap: tensors share their memory until the next step.
+    fn state(&self) -> OptimizerState;
+
+    /// Goes on from a state of an optimizer of this kind, bit for bit. Hyper-parameters other than the rate are code and are
+    /// not touched.
+    ///
+    /// # Errors
+    /// A state of another kind, or one with tensors missing or left over; nothing is changed then. That shapes fit is
+    /// checked by the next step, which sees the model.
+    fn load_state(&mut self, state: OptimizerState) -> Result<()>;
+}
+
+/// Everything of an optimizer that changes from step to step.
+#[derive(Clone, PartialEq)]
+pub struct OptimizerState {
+    /// The optimizer's [`name`](Optimizer::name).
+    pub optimizer: String,
+    /// The steps done.
+    pub step: u64,
+    /// `learning_rate`
+    pub numbers: Vec<(String, f64)>,
+    /// For a parameter `0.weight`: `0.weight.step`, the steps it took part in, and PyTorch's names: `0.weight.exp_avg`,
+    /// `0.weight.exp_avg_sq`, `0.weight.momentum_buffer`.
+    pub tensors: Vec<(String, Tensor)>,
+}

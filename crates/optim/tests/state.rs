@@ -1,0 +1,200 @@
+//! What an optimizer remembers: saved and restored bit for bit, and refused where it does not fit.
+
+use maplet_autograd::{DType, Grads, Param, Pass, State, Tensor, fields};
+use maplet_optim::{Adam, AdamW, Cosine, Group, Optimizer, OptimizerState, Sgd};
+
+struct Model {
+    weight: Param,
+    bias: Param,
+    mean: State,
+}
+fields!(Model: weight, bias, mean);
+
+fn model(features: usize) -> Model {
+    let weight = Tensor::arange(0.0f32, (2 * features) as f32, 1.0).unwrap().reshape([2, features]).unwrap();
+    let [bias, mean] = [0.5f32, 0.0].map(|x| Tensor::full([features], x));
+    Model { weight: Param::new(weight), bias: Param::new(bias), mean: State::new(mean) }
+}
+
+/// Of a loss that is different at each step.
+fn gradients(model: &Model, step: u64) -> Grads {
+    let x = Pass::train(step).input(Tensor::full([1], (step as f32).cos()));
+    let y = model.weight.on(&x).add(&model.bias.on(&x)).unwrap().mul(&x).unwrap();
+    model.mean.update(&x, Tensor::full(model.mean.value().shape(), step as f32)).unwrap();
+    y.sin().sum(.., false).unwrap().backward().unwrap()
+}
+
+fn run(model: &mut Model, optimizer: &mut dyn Optimizer, steps: std::ops::Range<u64>) {
+    for step in steps {
+        let grads = gradients(model, step);
+        optimizer.step(model, &grads).unwrap();
+    }
+}
+
+fn bits(model: &Model) -> Vec<u32> {
+    let values = [&model.weight, &model.bias].map(|param| param.value().to_vec::<f32>().unwrap());
+    values.concat().into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn a_restored_optimizer_goes_on_bit_for_bit() {
+    let makers: [fn() -> Box<dyn Optimizer>; 4] = [
+        || Box::new(Sgd::new(0.1)),
+        || Box::new(Sgd::new(0.1).momentum(0.9).dampening(0.1)),
+        || Box::new(Adam::new(0.1).schedule(Cosine::new(12).warm_up(3)).clip_norm(0.5)),
+        || Box::new(AdamW::new(0.1)),
+    ];
+    for make in makers {
+        let (mut whole, mut optimizer) = (model(3), make());
+        run(&mut whole, &mut *optimizer, 0..5);
+        optimizer.set_learning_rate(0.07);
+        let (state, middle) = (optimizer.state(), bits(&whole));
+        run(&mut whole, &mut *optimizer, 5..10);
+        assert_ne!(bits(&whole), middle, "{}", optimizer.name());
+
+        let (mut halves, mut first, mut second) = (model(3), make(), make());
+        run(&mut halves, &mut *first, 0..5);
+        second.load_state(state.clone()).unwrap();
+        assert!(second.state() == state, "{}", second.name());
+        run(&mut halves, &mut *second, 5..10);
+        assert_eq!(bits(&halves), bits(&whole), "{}", optimizer.name());
+        assert!(second.state() == optimizer.state());
+        assert_eq!((second.learning_rate(), second.steps()), (0.07, 10));
+    }
+}
+
+#[test]
+fn names_are_pytorchs_under_the_parameters_path() {
+    let names = |optimizer: &mut dyn Optimizer| -> Vec<String> {
+        run(&mut model(3), optimizer, 0..1);
+        optimizer.state().tensors.into_iter().map(|(name, _)| name).collect()
+    };
+    let adam = ["bias.step", "bias.exp_avg", "bias.exp_avg_sq", "weight.step", "weight.exp_avg", "weight.exp_avg_sq"];
+    assert_eq!(names(&mut Adam::new(0.1)), adam);
+    let sgd = ["bias.step", "bias.momentum_buffer", "weight.step", "weight.momentum_buffer"];
+    assert_eq!(names(&mut Sgd::new(0.1).momentum(0.9)), sgd);
+}
+
+fn state() -> OptimizerState {
+    let mut adam = Adam::new(0.1);
+    run(&mut model(3), &mut adam, 0..2);
+    adam.state()
+}
+
+#[test]
+fn a_state_that_does_not_fit_names_the_parameter_and_changes_nothing() {
+    let step = |features: usize, state: OptimizerState| {
+        let (mut model, mut adam) = (model(features), Adam::new(0.1));
+        adam.load_state(state).unwrap();
+        let (before, grads) = (bits(&model), gradients(&model, 0));
+        let text = adam.step(&mut model, &grads).unwrap_err().to_string();
+        assert_eq!(bits(&model), before);
+        text
+    };
+    let expected =
+        "adam: `weight` is f32 [2, 4], its exp_avg f32 [2, 3]; help: load the state of a model of the same sizes";
+    assert_eq!(step(4, state()), expected);
+    let mut double = state();
+    double.tensors[2].1 = double.tensors[2].1.to_dtype(DType::F64);
+    let expected = "adam: `bias` is f32 [3], its exp_avg_sq f64 [3]; help: load the state of a model of the same sizes";
+    assert_eq!(step(3, double), expected);
+    let mut other = state();
+    other.tensors.iter_mut().for_each(|(name, _)| *name = name.replace("bias", "head.bias"));
+    let expected = "adam: the loaded state has `head.bias`, the model has no such parameter; \
+                    help: load the state of a model of the same structure";
+    assert_eq!(step(3, other), expected);
+}
+
+#[test]
+fn a_damaged_state_is_refused_and_leaves_the_old_one() {
+    let text = |change: &dyn Fn(&mut OptimizerState)| {
+        let (mut adam, mut damaged) = (Adam::new(0.3), state());
+        change(&mut damaged);
+        let text = adam.load_state(damaged).unwrap_err().to_string();
+        assert_eq!((adam.learning_rate(), adam.steps(), adam.state().tensors.len()), (0.3, 0, 0));
+        text
+    };
+    let kind = "adam: the state is one of `adamw`; help: build the optimizer that was saved";
+    assert_eq!(text(&|state| state.optimizer = "adamw".into()), kind);
+    let damaged = |what: &str| format!("adam: {what}; help: the state was saved with other options, or is damaged");
+    assert_eq!(text(&|state| drop(state.tensors.remove(1))), damaged("the state lacks `bias.exp_avg`"));
+    assert_eq!(text(&|state| drop(state.tensors.remove(3))), damaged("the state lacks `weight.step`"));
+    let twice = text(&|state| state.tensors.push(state.tensors[4].clone()));
+    assert_eq!(twice, damaged("the state has `weight.exp_avg` twice"));
+    let unknown = text(&|state| state.tensors[1].0 = "bias.color".into());
+    assert_eq!(unknown, damaged("the state has `bias.color`, which this optimizer does not keep"));
+    let steps = text(&|state| state.tensors[0].1 = Tensor::scalar(-1i64));
+    assert_eq!(steps, damaged("`bias.step` is no number of steps"));
+    assert_eq!(text(&|state| state.numbers.clear()), damaged("the state lacks the number `learning_rate`"));
+}
+
+#[test]
+fn frozen_parameters_stay_and_start_afresh_later() {
+    let (mut model, mut adam) = (model(3), Adam::new(0.1));
+    model.weight.set_trainable(false);
+    let before = model.weight.value().clone();
+    run(&mut model, &mut adam, 0..3);
+    assert_eq!(model.weight.value(), &before);
+    model.weight.set_trainable(true);
+    let grads = gradients(&model, 3);
+    let signs = grads.of(&model.weight).unwrap().sign();
+    adam.step(&mut model, &grads).unwrap();
+    // Adam's first step has the size of the rate, whatever the gradient: √v̂ = |g|.
+    let moved = before.sub(model.weight.value()).unwrap();
+    let expected = signs.mul_scalar(0.1);
+    let pairs = moved.as_slice::<f32>().unwrap().iter().zip(expected.as_slice::<f32>().unwrap());
+    assert!(pairs.clone().all(|(a, b)| (a - b).abs() < 1e-5), "{:?}", pairs.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_step_applies_the_states_of_the_pass() {
+    let mut model = model(3);
+    run(&mut model, &mut Sgd::new(0.1), 0..8);
+    assert_eq!(model.mean.value(), &Tensor::full([3], 7.0f32));
+}
+
+#[test]
+fn impossible_numbers_are_refused_by_check_and_by_step() {
+    let text = |mut optimizer: Box<dyn Optimizer>| {
+        let (mut model, text) = (model(2), optimizer.check().unwrap_err().to_string());
+        let (before, grads) = (bits(&model), gradients(&model, 0));
+        assert_eq!(optimizer.step(&mut model, &grads).unwrap_err().to_string(), text);
+        assert_eq!(bits(&model), before);
+        text
+    };
+    let count = "help: use a finite number, 0 or more";
+    assert_eq!(text(Box::new(Sgd::new(-0.1))), format!("sgd: learning_rate is -0.1; {count}"));
+    assert_eq!(text(Box::new(Adam::new(f64::NAN))), format!("adam: learning_rate is NaN; {count}"));
+    assert_eq!(
+        text(Box::new(AdamW::new(0.1).weight_decay(f64::INFINITY))),
+        format!("adamw: weight_decay is inf; {count}")
+    );
+    assert_eq!(text(Box::new(Sgd::new(0.1).momentum(-1.0))), format!("sgd: momentum is -1; {count}"));
+    let nesterov = "sgd: nesterov with momentum 0 and dampening 0; help: it needs a momentum above 0 and no dampening";
+    assert_eq!(text(Box::new(Sgd::new(0.1).nesterov())), nesterov);
+    let beta = "adam: beta2 is 1; help: use a number from 0 to below 1";
+    assert_eq!(text(Box::new(Adam::new(0.1).betas(0.9, 1.0))), beta);
+    assert_eq!(text(Box::new(Adam::new(0.1).eps(-1e-8))), format!("adam: eps is -0.00000001; {count}"));
+    let above = "help: use a finite number above 0";
+    assert_eq!(text(Box::new(Adam::new(0.1).clip_norm(0.0))), format!("adam: clip_norm is 0; {above}"));
+    assert_eq!(text(Box::new(Adam::new(0.1).clip_value(f64::NAN))), format!("adam: clip_value is NaN; {above}"));
+    let group = Group::new().learning_rate_factor(-1.0);
+    let expected = format!("adam: a group's learning_rate_factor is -1; {count}");
+    assert_eq!(text(Box::new(Adam::new(0.1).group(|_: &str| false, group))), expected);
+    let expected = format!("adam: the schedule's factor for step 0 is NaN; {count}");
+    assert_eq!(text(Box::new(Adam::new(0.1).schedule(|_: u64| f64::NAN))), expected);
+    let cosine = "cosine: minimum is -1; help: use a part of the base rate, from 0 to 1";
+    assert_eq!(text(Box::new(Adam::new(0.1).schedule(Cosine::new(3).minimum(-1.0)))), cosine);
+}
+
+#[test]
+fn clipping_a_gradient_that_is_not_finite_names_the_parameter() {
+    let mut model = model(3);
+    model.bias.set_value(Tensor::full([3], f32::INFINITY)).unwrap();
+    let (before, grads) = (bits(&model), gradients(&model, 0));
+    let text = Adam::new(0.1).clip_norm(1.0).step(&mut model, &grads).unwrap_err().to_string();
+    let expected =
+        "adam: the gradient of `weight` is not finite; help: lower the learning rate, or look for the NaN in the data";
+    assert_eq!(text, expected);
+    assert_eq!(bits(&model), before);
+}
