@@ -159,12 +159,16 @@ unsafe fn rows<L: Lanes, const R: usize, const LAST: usize, const V: usize, cons
             (1, Offsets::Stride(by)) => tile::<L, 1, V, FULL>(block, row, column, count, |t| t * by),
             (2, Offsets::Stride(by)) => tile::<L, 2, V, FULL>(block, row, column, count, |t| t * by),
             (3 | 4, Offsets::Stride(by)) => tile::<L, 4, V, FULL>(block, row, column, count, |t| t * by),
-            (left, Offsets::Stride(by)) if left == LAST => tile::<L, LAST, V, FULL>(block, row, column, count, |t| t * by),
+            (left, Offsets::Stride(by)) if left == LAST => {
+                tile::<L, LAST, V, FULL>(block, row, column, count, |t| t * by)
+            }
             (_, Offsets::Stride(by)) => tile::<L, R, V, FULL>(block, row, column, count, |t| t * by),
             (1, Offsets::List(at)) => tile::<L, 1, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
             (2, Offsets::List(at)) => tile::<L, 2, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
             (3 | 4, Offsets::List(at)) => tile::<L, 4, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
-            (left, Offsets::List(at)) if left == LAST => tile::<L, LAST, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
+            (left, Offsets::List(at)) if left == LAST => {
+                tile::<L, LAST, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t))
+            }
             (_, Offsets::List(at)) => tile::<L, R, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
         }
     }

@@ -125,7 +125,7 @@ impl Tensor {
     pub fn activation_grad(&self, dy: &Tensor, activation: Activation) -> Result<Tensor> {
         match activation {
             Activation::Identity => Ok(dy.clone()),
-            Activation::Relu => Err(Error::value("relu_grad", "", "")),
+            Activation::Relu => self.relu_grad(dy),
         }
     }
 }

@@ -253,7 +253,7 @@ mod tests {
     /// Maximum and mean of each window by the definition, and their adjoints for `dy = y`'s place number.
     fn check_naive(shape: [usize; 4], window: Window2d) {
         let x = Tensor::uniform(shape, -1.0f64, 1.0, &mut Rng::new(shape.iter().sum::<usize>() as u64));
-        let [_, _, h, w] = shape;
+        let [n, _, h, w] = shape;
         let xs = x.as_slice::<f64>().unwrap();
         let mean = x.avg_pool2d(window).unwrap();
         let [.., oh, ow] = *mean.shape() else { unreachable!() };
@@ -287,7 +287,7 @@ mod tests {
         close(&mean, &expected[0]);
         close(&dy.avg_pool2d_grad(shape, window).unwrap(), &expected[1]);
         match x.max_pool2d(window) {
-            Err(error) => assert!(expected[2].len() < mean.len(), "{error}"),
+            Err(error) => assert!(expected[2].len() < mean.len() || n == 0, "{error}"),
             Ok((y, argmax)) => {
                 close(&y, &expected[2]);
                 close(&dy.max_pool2d_grad(&argmax, shape).unwrap(), &expected[3]);
