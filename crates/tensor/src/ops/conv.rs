@@ -13,16 +13,13 @@
 //! Letters: `n` image, `c` input channel, `o` output channel, `h w` input, `oh ow` output, `kh kw` kernel.
 
 use crate::dtype::dispatch_float;
-use crate::ops::matmul::{Activation, check_bias, finish};
+use crate::ops::gather::{DEPTH, NS_PER_MAC, Panels, check_offsets, gather_product, strip_len};
+use crate::ops::geometry::{Conv, Image};
+use crate::ops::matmul::{Activation, finish};
 use crate::par::{self, Shared};
-use crate::tile::{Block, Offsets, Start, panel_width};
+use crate::tile::{Block, Offsets, Start};
 use crate::turn::{turn, turn_into};
-use crate::{Error, Float, Result, Shape, Tensor, Window2d};
-
-/// Nanoseconds of one multiply-add.
-pub(crate) const NS_PER_MAC: f64 = 0.02;
-/// Steps before the sums go back to memory, so that a panel of B stays in the first cache.
-const DEPTH: usize = 256;
+use crate::{Float, Result, Shape, Tensor, Window2d};
 
 impl Tensor {
     /// Two-dimensional convolution (cross-correlation, as everywhere in deep learning).
@@ -157,121 +154,7 @@ impl Tensor {
     }
 }
 
-/// The sizes of one convolution.
-pub(crate) struct Conv {
-    pub(crate) n: usize,
-    pub(crate) c: usize,
-    h: usize,
-    w: usize,
-    pub(crate) o: usize,
-    pub(crate) oh: usize,
-    pub(crate) ow: usize,
-    pub(crate) groups: usize,
-    c_group: usize,
-    pub(crate) o_group: usize,
-    window: Window2d,
-}
-
-/// A height and a width in memory.
-type Image = [usize; 2];
-
 impl Conv {
-    pub(crate) fn new(op: &'static str, x: Shape, weight: Shape, window: Window2d) -> Result<Self> {
-        let axes = |shape: Shape, name: &str, meaning: &str| -> Result<[usize; 4]> {
-            shape.sizes().try_into().map_err(|_| {
-                let what = format!("{name} {shape} has {} axes", shape.rank());
-                Error::shape(op, what, format!("it must be {meaning}"))
-            })
-        };
-        let [n, c, h, w] = axes(x, "input", "[n, channels, height, width]")?;
-        let [o, c_group, kh, kw] = axes(weight, "weight", "[out, in / groups, kernel height, kernel width]")?;
-        let [oh, ow] = window.output(op, [h, w])?;
-        let groups = window.groups;
-        if [kh, kw] != window.kernel {
-            let what = format!("weight {weight} has another kernel than the window's {:?}", window.kernel);
-            return Err(Error::shape(op, what, "they must be the same"));
-        }
-        if c != c_group * groups {
-            let plural = |count| if count == 1 { "channel" } else { "channels" };
-            let expected = c_group * groups;
-            let what = format!("input {x} has {c} {}, weight {weight} expects {expected}", plural(c));
-            return Err(Error::shape(op, what, format!("build the layer with in_channels = {c}")));
-        }
-        if o % groups != 0 {
-            let what = format!("weight {weight} has {o} output channels, not divisible into {groups} groups");
-            return Err(Error::shape(op, what, "use a multiple of the groups"));
-        }
-        Ok(Self { n, c, h, w, o, oh, ow, groups, c_group, o_group: o / groups, window })
-    }
-
-    pub(crate) fn check_operands(
-        &self,
-        op: &'static str,
-        x: &Tensor,
-        other: &Tensor,
-        bias: Option<&Tensor>,
-    ) -> Result<()> {
-        x.same_dtype(op, other)?;
-        if let Some(bias) = bias {
-            x.same_dtype(op, bias)?;
-            check_bias(op, bias, self.o)?;
-        }
-        Ok(())
-    }
-
-    fn check_dy(&self, op: &'static str, dy: &Tensor) -> Result<()> {
-        let expected = Shape::from([self.n, self.o, self.oh, self.ow]);
-        if dy.shape() == expected {
-            return Ok(());
-        }
-        Err(Error::shape(
-            op,
-            format!("dy is {}, the output was {expected}", dy.shape()),
-            "pass the gradient of the output",
-        ))
-    }
-
-    /// The input with its padding in memory, and the size of its images.
-    pub(crate) fn padded<T: Float>(&self, x: &Tensor) -> (Image, Tensor) {
-        let [ph, pw] = self.window.padding;
-        if [ph, pw] == [0, 0] {
-            return ([self.h, self.w], x.clone());
-        }
-        let image = [self.h + 2 * ph, self.w + 2 * pw];
-        (image, place::<T>(x, [self.h, self.w], image, [ph, pw]))
-    }
-
-    /// `dy` with a border of zeros, so that every pixel's taps lie inside, and the size of its images.
-    fn bordered<T: Float>(&self, dy: &Tensor) -> (Image, Tensor) {
-        let border = self.border();
-        let size = |side: usize, input: usize, output: usize| {
-            border[side] + output.max((input.max(1) - 1 + self.window.padding[side]) / self.window.stride[side] + 1)
-        };
-        let image = [size(0, self.h, self.oh), size(1, self.w, self.ow)];
-        (image, place::<T>(dy, [self.oh, self.ow], image, border))
-    }
-
-    fn border(&self) -> Image {
-        std::array::from_fn(|side| {
-            (self.window.span(side) - 1).saturating_sub(self.window.padding[side]).div_ceil(self.window.stride[side])
-        })
-    }
-
-    /// The offset of each output position's first tap.
-    pub(crate) fn positions(&self, image: Image) -> Vec<usize> {
-        let [sh, sw] = self.window.stride;
-        (0..self.oh).flat_map(|i| (0..self.ow).map(move |j| i * sh * image[1] + j * sw)).collect()
-    }
-
-    /// The offset of each tap from a position, in the order of the weight's axes.
-    pub(crate) fn taps(&self, image: Image) -> Vec<usize> {
-        let ([kh, kw], [dh, dw]) = (self.window.kernel, self.window.dilation);
-        let kernel = move |c: usize| {
-            (0..kh).flat_map(move |p| (0..kw).map(move |q| (c * image[0] + p * dh) * image[1] + q * dw))
-        };
-        (0..self.c_group).flat_map(kernel).collect()
-    }
-
     /// For each group, the weight as `[taps, o]` in panels.
     pub(crate) fn packed_weights<T: Float>(&self, weight: &Tensor) -> Panels {
         let taps = self.c_group * self.window.kernel[0] * self.window.kernel[1];
@@ -411,117 +294,6 @@ impl Phase {
             }
         }
     }
-}
-
-/// For each group a matrix `[steps, columns]`, cut into panels of the tile's width: `[panel, step, width]`.
-#[derive(Default)]
-pub(crate) struct Panels {
-    data: Option<Tensor>,
-    part_len: usize,
-}
-
-/// One group's panels.
-#[derive(Clone, Copy)]
-pub(crate) struct Part<'a>(Option<&'a Tensor>, usize);
-
-impl Panels {
-    fn new<T: Float>(
-        parts: usize,
-        steps: usize,
-        columns: usize,
-        element: impl Fn(usize, usize, usize) -> T + Sync,
-    ) -> Self {
-        let width = panel_width::<T>();
-        let panels = columns.div_ceil(width);
-        let part_len = panels * steps * width;
-        let data = Tensor::build(Shape::from([parts, panels, steps, width]), |out: &mut [T]| {
-            par::rows(out, width, width as f64, |first, rows| {
-                for (i, row) in rows.chunks_mut(width).enumerate() {
-                    let (t, panel) = ((first + i) % steps, (first + i) / steps);
-                    let (part, j0) = (panel / panels, panel % panels * width);
-                    for (j, x) in row.iter_mut().enumerate() {
-                        *x = if j0 + j < columns { element(part, t, j0 + j) } else { T::zero() };
-                    }
-                }
-            });
-        });
-        Self { data: Some(data), part_len }
-    }
-
-    pub(crate) fn part(&self, part: usize) -> Part<'_> {
-        Part(self.data.as_ref(), part * self.part_len)
-    }
-}
-
-/// `sums[r, j] = bias[j] + Σ_t a[rows[r] + steps[t]] · B[t, j]`, with `B` in panels.
-pub(crate) fn gather_product<T: Float>(
-    a: &[T],
-    rows: &[usize],
-    steps: &[usize],
-    Part(panels, start): Part<'_>,
-    columns: usize,
-    bias: Option<&[T]>,
-    sums: &mut [T],
-) {
-    check_offsets(a, rows, steps);
-    assert_eq!(sums.len(), rows.len() * columns);
-    let width = panel_width::<T>();
-    let panels = &panels.expect("a phase's weights are packed before use").slice_of::<T>()[start..];
-    assert!(columns.div_ceil(width) * steps.len() * width <= panels.len());
-    for j0 in (0..columns).step_by(width) {
-        let panel = &panels[j0 * steps.len()..]; // panel j0 / width has steps · width elements
-        for t0 in (0..steps.len().max(1)).step_by(DEPTH) {
-            let block = Block {
-                rows: rows.len(),
-                steps: DEPTH.min(steps.len() - t0),
-                columns: width.min(columns - j0),
-                a: a.as_ptr(),
-                a_rows: Offsets::List(rows),
-                a_steps: Offsets::List(&steps[t0..]),
-                b: panel.as_ptr().wrapping_add(t0 * width),
-                b_stride: width,
-                c: sums.as_mut_ptr().wrapping_add(j0),
-                c_stride: columns,
-                start: match bias {
-                    _ if t0 > 0 => Start::Sum,
-                    Some(bias) => Start::Row(bias[j0..].as_ptr()),
-                    None => Start::Zero,
-                },
-            };
-            // SAFETY: the offsets lie in a, B and C have the block's sizes: all asserted above.
-            unsafe { block.run() };
-        }
-    }
-}
-
-/// Panics unless every row's every step lies in `a`.
-fn check_offsets<T>(a: &[T], rows: &[usize], steps: &[usize]) {
-    if let (Some(row), Some(step)) = (rows.iter().max(), steps.iter().max()) {
-        assert!(row + step < a.len(), "every tap lies in the image");
-    }
-}
-
-/// Positions whose sums are computed and transposed at once: about a million multiply-adds.
-fn strip_len(macs: usize) -> usize {
-    (1_000_000 / macs.max(1)).clamp(32, 1024).next_multiple_of(8)
-}
-
-/// Copies each plane of `x`, of size `from`, into a plane of zeros of size `to`, at `corner`; what lies outside is cut.
-fn place<T: Float>(x: &Tensor, from: Image, to: Image, corner: Image) -> Tensor {
-    let [n, c, ..] = *x.shape().sizes() else { unreachable!("checked to have 4 axes") };
-    let x = x.slice_of::<T>();
-    Tensor::build(Shape::from([n, c, to[0], to[1]]), |out: &mut [T]| {
-        let (size, area) = (to[0] * to[1], from[0] * from[1]);
-        par::rows(out, size.max(1), size as f64 * 0.2, |first, planes| {
-            planes.fill(T::zero());
-            for (i, plane) in planes.chunks_mut(size).enumerate() {
-                let x = &x[(first + i) * area..][..area];
-                for (y, row) in x.chunks(from[1].max(1)).enumerate() {
-                    plane[(y + corner[0]) * to[1] + corner[1]..][..from[1]].copy_from_slice(row);
-                }
-            }
-        });
-    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 //! straight to the convolution's adjoints.
 
 use crate::dtype::dispatch_float;
-use crate::ops::conv::{Conv, NS_PER_MAC, gather_product};
+use crate::ops::gather::{NS_PER_MAC, gather_product};
+use crate::ops::geometry::Conv;
 use crate::par::{self, Shared};
 use crate::simd::vectorized;
 use crate::turn::turn;
@@ -65,7 +66,7 @@ impl Tensor {
                         let places = unsafe { places.slice(n * pooled * conv.o, pooled * conv.o) };
                         for part in 0..conv.groups {
                             let o0 = part * conv.o_group;
-                            let x = &x.slice_of::<T>()[(n * conv.c + part * taps_channels(conv)) * image[0] * image[1]..];
+                            let x = &x.slice_of::<T>()[(n * conv.c + part * conv.c_group) * image[0] * image[1]..];
                             let bias = bias.map(|bias| &bias[o0..][..conv.o_group]);
                             for p0 in (0..pooled).step_by(strip) {
                                 let count = strip.min(pooled - p0);
@@ -162,11 +163,6 @@ impl Tensor {
             Ok([dx, dw, db])
         })
     }
-}
-
-/// Input channels of a group.
-fn taps_channels(conv: &Conv) -> usize {
-    conv.c / conv.groups
 }
 
 /// The sizes of one fused operation.

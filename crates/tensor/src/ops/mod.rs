@@ -13,6 +13,8 @@ pub(crate) mod fold;
 mod reduce;
 pub(crate) mod matmul;
 pub(crate) mod conv;
+pub(crate) mod geometry;
+pub(crate) mod gather;
 pub(crate) mod accumulate;
 pub(crate) mod pool;
 pub(crate) mod conv_pool;

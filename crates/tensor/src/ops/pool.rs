@@ -4,7 +4,7 @@
 
 use crate::dtype::dispatch_float;
 use crate::par::{self, Shared};
-use crate::{DType, Element, Error, Float, Result, Shape, Tensor, Window2d};
+use crate::{DType, Error, Float, Result, Shape, Tensor, Window2d};
 use num_traits::Zero;
 
 impl Tensor {
