@@ -163,8 +163,8 @@ pub fn states_mut<M: Visit + ?Sized>(model: &mut M) -> Vec<(String, &mut State)>
 /// ```
 #[macro_export]
 macro_rules! fields {
-    ($([$($generics:tt)*])? $type:ty: $($part:ident),* $(,)? $(; $($plain:ident),* $(,)?)?) => {
-        impl $(<$($generics)*>)? $crate::Visit for $type {
+    (@ [$($generics:tt)*] $type:ty: $($part:ident),* $(,)? $(; $($plain:ident),* $(,)?)?) => {
+        impl<$($generics)*> $crate::Visit for $type {
             #[allow(unused_variables)]
             fn visit<'a>(
                 &'a self,
@@ -185,6 +185,12 @@ macro_rules! fields {
                 $($crate::Visit::visit_mut($part, &path.field(stringify!($part)), show);)*
             }
         }
+    };
+    ([$($generics:tt)*] $($rest:tt)*) => {
+        $crate::fields!(@ [$($generics)*] $($rest)*);
+    };
+    ($($rest:tt)*) => {
+        $crate::fields!(@ [] $($rest)*);
     };
 }
 
