@@ -6,6 +6,7 @@ use crate::dtype::Float;
 use crate::par::{self, Shared};
 use crate::tensor::Tensor;
 use crate::tile::{Block, Offsets, Start, panel_width, tile_rows};
+use crate::turn::turn;
 use crate::{DType, Shape, Simd, simd};
 
 /// A matrix somewhere in a slice: element `[i, j]` is `data[i · rows + j · columns]`.
@@ -100,7 +101,7 @@ fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
     })
 }
 
-/// Rows `t0..` and columns `j0..j0 + count` of `b` into `out: [.., width]`, zeros beyond `count`.
+/// Rows `t0..` and columns `j0..j0 + count` of `b`, which is a matrix or the transpose of one, into `out: [.., width]`, zeros beyond `count`.
 fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize, j0: usize, count: usize) {
     if b.columns == 1 {
         for (t, row) in out.chunks_mut(width).enumerate() {
@@ -109,20 +110,11 @@ fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize
         }
         return;
     }
-    // Squares of 16 × 16 turn in the first cache.
-    for (square, rows) in out.chunks_mut(16 * width).enumerate() {
-        let t0 = t0 + square * 16;
-        for j in 0..width {
-            if j < count {
-                let column = &b.data[(j0 + j) * b.columns..];
-                for (t, row) in rows.chunks_mut(width).enumerate() {
-                    row[j] = column[(t0 + t) * b.rows];
-                }
-            } else {
-                rows.chunks_mut(width).for_each(|row| row[j] = T::zero());
-            }
-        }
+    if count < width {
+        out.fill(T::zero());
     }
+    let depth = out.len() / width;
+    turn([count, depth], &b.data[j0 * b.columns + t0..], b.columns, out, width);
 }
 
 /// The product by tiles, cut into tasks of rows × panels, or along the inner axis when that alone is long.
