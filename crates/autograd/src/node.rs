@@ -121,8 +121,8 @@ type Pending = BTreeMap<u64, (Arc<Node>, Vec<Option<Var>>)>;
 /// Adds `dx` to the gradient that waits at `parent`.
 fn give(pending: &mut Pending, op: &'static str, parent: Parent, dx: Var, pass: &Pass) -> Result<()> {
     if (dx.shape(), dx.dtype()) != (parent.shape, parent.dtype) {
-        let (has, is) = ((dx.shape(), dx.dtype()), (parent.shape, parent.dtype));
-        let what = format!("the gradient is {} {}, the value {} {}", has.0, has.1, is.0, is.1);
+        let (has, wants) = (dx.shape(), parent.shape);
+        let what = format!("the gradient is {} {has}, the value {} {wants}", dx.dtype(), parent.dtype);
         return Err(Error::graph(op, what, "a rule returns a gradient of its input's shape and type"));
     }
     let (_, dys) = pending.entry(parent.node.seq).or_insert_with(|| (parent.node, Vec::with_capacity(1)));

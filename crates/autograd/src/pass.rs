@@ -108,7 +108,8 @@ impl Pass {
     /// The next generator of random numbers, a new one at each call; none in evaluation mode.
     pub fn rng(&self) -> Option<Rng> {
         let stream = self.shared.draws.fetch_add(1, Relaxed);
-        self.shared.seed.map(|seed| Rng::new(seed).fork(stream))
+        // A new seed, not a fork: the receiver may fork again, and forks of forks are not independent.
+        self.shared.seed.map(|seed| Rng::new(Rng::new(seed).fork(stream).next_u64()))
     }
 }
 

@@ -281,7 +281,6 @@ visit_tuple!(A 0, B 1, C 2, D 3);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fields;
     use maplet_tensor::{DType, Tensor};
 
     fn param() -> Param {
@@ -291,9 +290,9 @@ mod tests {
     struct Norm {
         weight: Param,
         running_mean: State,
-        eps: f64,
+        _eps: f64,
     }
-    fields!(Norm: weight, running_mean; eps);
+    fields!(Norm: weight, running_mean; _eps);
 
     struct Relu;
     fields!(Relu:);
@@ -307,7 +306,7 @@ mod tests {
     fields!(Model: stem, blocks, bias, heads);
 
     fn model() -> Model {
-        let norm = || Norm { weight: param(), running_mean: State::new(Tensor::zeros([1], DType::F32)), eps: 0.1 };
+        let norm = || Norm { weight: param(), running_mean: State::new(Tensor::zeros([1], DType::F32)), _eps: 0.1 };
         Model {
             stem: (param(), norm()),
             blocks: vec![Box::new(Relu), Box::new(norm())],

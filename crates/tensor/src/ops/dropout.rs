@@ -17,7 +17,11 @@ impl Tensor {
     /// Lea & Flood (2014), "Fast Splittable Pseudorandom Number Generators".
     pub fn dropout_mask(shape: impl Into<Shape>, dtype: DType, drop: f64, rng: &mut Rng) -> Result<Tensor> {
         if !(0.0..1.0).contains(&drop) {
-            return Err(Error::value("dropout", format!("the probability is {drop}"), "use 0 or more, and less than 1"));
+            return Err(Error::value(
+                "dropout",
+                format!("the probability is {drop}"),
+                "use 0 or more, and less than 1",
+            ));
         }
         let (shape, seed) = (shape.into(), rng.next_u64());
         let below = (drop * (1u64 << 32) as f64) as u64;

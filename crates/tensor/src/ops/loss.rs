@@ -118,7 +118,11 @@ impl<'a> Target<'a> {
         });
         let (weights, labels) = (weights.transpose()?, labels.slice_of::<i64>());
         if let Some(row) = labels.iter().position(|label| !(0..classes as i64).contains(label)) {
-            let what = format!("label {} of row {row} (of {}) is outside 0..{classes}", labels[row], rows.iter().product::<usize>());
+            let what = format!(
+                "label {} of row {row} (of {}) is outside 0..{classes}",
+                labels[row],
+                rows.iter().product::<usize>()
+            );
             return Err(Error::index(op, what, "labels count classes from 0; the model must have one output for each"));
         }
         let total = weights.as_ref().map_or(classes as f64, |weights| weights.iter().sum());
@@ -191,5 +195,87 @@ vectorized! {
         for (out, &x) in out.iter_mut().zip(x) {
             *out = (x - max - log_sum).fast_exp() * scale;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+
+    /// The definition: `−Σ_rows Σ_c q_c log softmax(x)_c / Σ w_y`.
+    fn naive(x: &[f64], labels: &[i64], k: usize, smoothing: f64, w: &[f64]) -> f64 {
+        let (mut total, mut weight) = (0.0, 0.0);
+        for (x, &label) in x.chunks(k).zip(labels) {
+            let sum: f64 = x.iter().map(|x| x.exp()).sum();
+            for c in 0..k {
+                let hit = if c as i64 == label { 1.0 - smoothing } else { 0.0 };
+                total -= (hit + smoothing / k as f64) * w[c] * (x[c].exp() / sum).ln();
+            }
+            weight += w[label as usize];
+        }
+        total / weight
+    }
+
+    #[test]
+    fn is_its_definition_and_so_is_its_gradient() {
+        for k in [1usize, 10, 100] {
+            let n = 7;
+            let mut rng = Rng::new(k as u64);
+            let x = Tensor::normal([n, k], 0.0f64, 3.0, &mut rng);
+            let labels: Vec<i64> = (0..n).map(|_| rng.below(k) as i64).collect();
+            let y = Tensor::from_slice(&labels, [n]).unwrap();
+            let weights = Tensor::uniform([k], 0.5f64, 2.0, &mut rng);
+            for (smoothing, weights) in [(0.0, None), (0.1, None), (0.0, Some(&weights)), (0.3, Some(&weights))] {
+                let w = weights.map_or(vec![1.0; k], |weights| weights.to_vec::<f64>().unwrap());
+                let value = |x: &Tensor| naive(x.as_slice::<f64>().unwrap(), &labels, k, smoothing, &w);
+                let (loss, stats) = x.cross_entropy(&y, smoothing, weights).unwrap();
+                assert!((loss.item::<f64>().unwrap() - value(&x)).abs() < 1e-12);
+                let dy = Tensor::scalar(2.0f64);
+                let dx = dy.cross_entropy_grad(&x, &y, &stats, smoothing, weights).unwrap();
+                for i in 0..n * k {
+                    let moved = |step: f64| {
+                        let mut x = x.clone();
+                        x.as_mut_slice::<f64>().unwrap()[i] += step;
+                        value(&x)
+                    };
+                    let difference = 2.0 * (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                    assert!((dx.as_slice::<f64>().unwrap()[i] - difference).abs() < 1e-8, "{k}, {i}"); // 700 roundings / step
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_logits_keep_their_digits() {
+        // log(1 + e^(−10)), whatever is added to both logits.
+        let x = Tensor::from_vec(vec![100_000.0f32, 99_990.0], [1, 2]).unwrap();
+        let labels = Tensor::from_vec(vec![0i64], [1]).unwrap();
+        let loss = x.cross_entropy(&labels, 0.0, None).unwrap().0.item::<f32>().unwrap();
+        assert!((loss / (-10.0f32).exp().ln_1p() - 1.0).abs() < 1e-2, "{loss}");
+        let x = Tensor::from_vec(vec![-1e30f32, 1e30], [1, 2]).unwrap();
+        assert_eq!(x.cross_entropy(&labels, 0.0, None).unwrap().0.item::<f32>().unwrap(), 2e30);
+    }
+
+    #[test]
+    fn misfits_are_explained() {
+        let x = Tensor::zeros([2, 10], DType::F32);
+        let text = |labels: Tensor, smoothing, weights: Option<&Tensor>| {
+            x.cross_entropy(&labels, smoothing, weights).unwrap_err().to_string()
+        };
+        let labels = |labels: Vec<i64>| Tensor::from_vec(labels, [2]).unwrap();
+        let want = "cross_entropy: label 10 of row 1 (of 2) is outside 0..10; \
+                    help: labels count classes from 0; the model must have one output for each";
+        assert_eq!(text(labels(vec![0, 10]), 0.0, None), want);
+        assert!(text(labels(vec![-1, 0]), 0.0, None).starts_with("cross_entropy: label -1 of row 0"));
+        let want = "cross_entropy: logits [2, 10] and labels [3] do not fit; \
+                    help: labels have the logits' shape without its last axis, the classes";
+        assert_eq!(text(Tensor::zeros([3], DType::I64), 0.0, None), want);
+        let want = "cross_entropy: labels are f32, not i64; help: convert with to_dtype(DType::I64)";
+        assert_eq!(text(Tensor::zeros([2], DType::F32), 0.0, None), want);
+        let want = "cross_entropy: label smoothing is 1.5; help: use 0 to 1";
+        assert_eq!(text(labels(vec![0, 0]), 1.5, None), want);
+        let want = "cross_entropy: class weights are [3], the logits have 10 classes; help: they must be [10]";
+        assert_eq!(text(labels(vec![0, 0]), 0.0, Some(&Tensor::zeros([3], DType::F32))), want);
     }
 }

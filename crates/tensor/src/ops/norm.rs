@@ -113,14 +113,7 @@ impl Tensor {
     ///
     /// # Reference
     /// Ioffe & Szegedy (2015), "Batch Normalization", algorithm 1.
-    pub fn batch_norm(
-        &self,
-        mean: &Tensor,
-        var: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        eps: f64,
-    ) -> Result<Tensor> {
+    pub fn batch_norm(&self, mean: &Tensor, var: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
         let planes = Planes::new("batch_norm", self)?;
         self.check_features("batch_norm", Some(1), weight, bias)?;
         self.check_features("batch_norm", Some(1), mean, var)?;
@@ -212,7 +205,11 @@ impl Planes {
     fn new(op: &'static str, x: &Tensor) -> Result<Self> {
         match *x.shape() {
             [images, channels, ref plane @ ..] => Ok(Self { images, channels, plane: plane.iter().product() }),
-            _ => Err(Error::shape(op, format!("the input {} has no axis of channels", x.shape()), "it must be [n, c, ..]")),
+            _ => Err(Error::shape(
+                op,
+                format!("the input {} has no axis of channels", x.shape()),
+                "it must be [n, c, ..]",
+            )),
         }
     }
 
@@ -233,7 +230,8 @@ impl Planes {
         par::rows(&mut pairs, 1, 2.0 * self.count() as f64 * COST, |first, pairs| {
             pairs.iter_mut().enumerate().for_each(|(i, pair)| *pair = sums(first + i));
         });
-        let column = |i: usize| Tensor::from_vec(pairs.iter().map(|pair| T::from_f64(pair[i])).collect(), [pairs.len()]);
+        let column =
+            |i: usize| Tensor::from_vec(pairs.iter().map(|pair| T::from_f64(pair[i])).collect(), [pairs.len()]);
         Ok((column(0)?, column(1)?))
     }
 
@@ -355,5 +353,117 @@ vectorized! {
                 db[j] += dy[j];
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DType, Rng};
+
+    fn draw(shape: &[usize], seed: u64) -> Tensor {
+        Tensor::normal(Shape::new(shape).unwrap(), 1.0f64, 2.0, &mut Rng::new(seed))
+    }
+
+    fn moments(x: &[f64]) -> (f64, f64) {
+        let mean = x.iter().sum::<f64>() / x.len() as f64;
+        (mean, x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64)
+    }
+
+    fn assert_near(found: &Tensor, want: &[f64]) {
+        let found = found.as_slice::<f64>().unwrap();
+        assert_eq!(found.len(), want.len());
+        // A few roundings of numbers below 10.
+        assert!(found.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-13), "{found:?}\n{want:?}");
+    }
+
+    #[test]
+    fn layer_norm_is_its_definition() {
+        for shape in [&[3usize, 4, 37][..], &[5, 1], &[64], &[0, 3]] {
+            let (x, width) = (draw(shape, 1), *shape.last().unwrap());
+            let (w, b) = (draw(&[width], 2), draw(&[width], 3));
+            let (y, stats) = x.layer_norm(&w, &b, 0.1).unwrap();
+            let (w, b) = (w.to_vec::<f64>().unwrap(), b.to_vec::<f64>().unwrap());
+            let mut want = Vec::new();
+            for row in x.as_slice::<f64>().unwrap().chunks(width) {
+                let (mean, var) = moments(row);
+                want.extend(row.iter().enumerate().map(|(j, x)| (x - mean) / (var + 0.1).sqrt() * w[j] + b[j]));
+            }
+            assert_near(&y, &want);
+            assert_eq!((y.shape(), stats.shape()), (x.shape(), Shape::from([x.len() / width, 2])));
+        }
+    }
+
+    #[test]
+    fn batch_norm_is_its_definition() {
+        for shape in [&[4usize, 3, 5, 7][..], &[6, 3], &[2, 3, 40]] {
+            let x = draw(shape, 1);
+            let channels_last = x.transpose(0, 1).unwrap();
+            let [w, b] = [draw(&[3], 2), draw(&[3], 3)];
+            let (mean, var) = x.channel_moments().unwrap();
+            let per_channel: Vec<_> =
+                channels_last.as_slice::<f64>().unwrap().chunks(x.len() / 3).map(moments).collect();
+            assert_near(&mean, &per_channel.iter().map(|m| m.0).collect::<Vec<_>>());
+            assert_near(&var, &per_channel.iter().map(|m| m.1).collect::<Vec<_>>());
+            let y = x.batch_norm(&mean, &var, &w, &b, 0.1).unwrap();
+            let mut want = Vec::new();
+            for (channel, x) in channels_last.as_slice::<f64>().unwrap().chunks(x.len() / 3).enumerate() {
+                let (mean, var) = per_channel[channel];
+                let at = |x: &Tensor| x.as_slice::<f64>().unwrap()[channel];
+                want.extend(x.iter().map(|x| (x - mean) / (var + 0.1).sqrt() * at(&w) + at(&b)));
+            }
+            assert_near(&y.transpose(0, 1).unwrap(), &want);
+        }
+    }
+
+    /// Along any direction the adjoint agrees with differences of the forward kernel.
+    #[test]
+    fn adjoints_agree_with_differences() {
+        let (x, w, b, dy) = (draw(&[50, 7, 3], 1), draw(&[3], 2), draw(&[3], 3), draw(&[50, 7, 3], 4));
+        let (xb, wb, dyb) = (draw(&[5, 3, 2, 2], 5), draw(&[3], 6), draw(&[5, 3, 2, 2], 7));
+        let dot = |a: &Tensor, b: &Tensor| a.mul(b).unwrap().sum(.., false).unwrap().item::<f64>().unwrap();
+        let layer = |p: &[Tensor; 3]| dot(&p[0].layer_norm(&p[1], &p[2], 0.1).unwrap().0, &dy);
+        let batch = |p: &[Tensor; 3]| {
+            let (mean, var) = p[0].channel_moments().unwrap();
+            dot(&p[0].batch_norm(&mean, &var, &p[1], &p[2], 0.1).unwrap(), &dyb)
+        };
+        let (mean, var) = xb.channel_moments().unwrap();
+        let fixed = |p: &[Tensor; 3]| dot(&p[0].batch_norm(&mean, &var, &p[1], &p[2], 0.1).unwrap(), &dyb);
+        let stats = x.layer_norm(&w, &b, 0.1).unwrap().1;
+        let layer_grad = dy.layer_norm_grad(&x, &w, &stats, [true; 3]).unwrap();
+        let batch_grad = |fixed| dyb.batch_norm_grad(&xb, &mean, &var, &wb, 0.1, fixed, [true; 3]).unwrap();
+        type Case<'a> = (&'a dyn Fn(&[Tensor; 3]) -> f64, [Tensor; 3], [Option<Tensor>; 3]);
+        let cases: [Case<'_>; 3] = [
+            (&layer, [x.clone(), w.clone(), b.clone()], layer_grad),
+            (&batch, [xb.clone(), wb.clone(), b.clone()], batch_grad(false)),
+            (&fixed, [xb.clone(), wb.clone(), b], batch_grad(true)),
+        ];
+        for (value, inputs, grads) in &cases {
+            for i in 0..3 {
+                let direction = draw(&inputs[i].shape(), 8);
+                let moved = |step: f64| {
+                    let mut inputs = inputs.clone();
+                    inputs[i] = inputs[i].add(&direction.mul_scalar(step)).unwrap();
+                    value(&inputs)
+                };
+                let difference = (moved(1e-6) - moved(-1e-6)) / 2e-6;
+                let found = dot(grads[i].as_ref().unwrap(), &direction);
+                assert!((found - difference).abs() < 1e-6 * difference.abs().max(1.0), "{i}: {found} {difference}");
+            }
+        }
+        let [dx, dw, db] = dy.layer_norm_grad(&x, &w, &stats, [false, true, false]).unwrap();
+        assert!(dx.is_none() && dw.is_some() && db.is_none());
+    }
+
+    #[test]
+    fn misfits_are_explained() {
+        let zeros = |shape: &[usize]| Tensor::zeros(Shape::new(shape).unwrap(), DType::F32);
+        let text = zeros(&[2, 3]).layer_norm(&zeros(&[2]), &zeros(&[3]), 0.1).unwrap_err().to_string();
+        let want = "layer_norm: the input [2, 3] has 3 features, a parameter is [2]; help: every parameter must be [3]";
+        assert_eq!(text, want);
+        let text = zeros(&[]).layer_norm(&zeros(&[1]), &zeros(&[1]), 0.1).unwrap_err().to_string();
+        assert_eq!(text, "layer_norm: the input [] has too few axes; help: it needs an axis of features");
+        let text = zeros(&[3]).channel_moments().unwrap_err().to_string();
+        assert_eq!(text, "channel_moments: the input [3] has no axis of channels; help: it must be [n, c, ..]");
     }
 }
