@@ -186,11 +186,12 @@ macro_rules! fields {
             }
         }
     };
+    // Before the arm for plain types, as `[..]` also begins a slice type.
     ([$($generics:tt)*] $($rest:tt)*) => {
         $crate::fields!(@ [$($generics)*] $($rest)*);
     };
-    ($($rest:tt)*) => {
-        $crate::fields!(@ [] $($rest)*);
+    ($type:ty: $($rest:tt)*) => {
+        $crate::fields!(@ [] $type: $($rest)*);
     };
 }
 

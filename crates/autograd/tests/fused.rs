@@ -1,0 +1,161 @@
+//! Every fused op equals the composition of plain ops that it stands for, in value and gradient, in both float types.
+
+use maplet_autograd::{Activation, DType, Pass, Result, Rng, Shape, Tensor, Trans, Var, Window2d};
+
+fn normal(shape: &[usize], seed: u64) -> Tensor {
+    Tensor::normal(Shape::new(shape).unwrap(), 0.0f64, 1.0, &mut Rng::new(seed))
+}
+
+/// Compares values and gradients. Both sides round some `terms` numbers of size 1 or so, each in its own order; eight
+/// times the square root of that many roundings leaves room for the largest of some thousand elements.
+fn same(
+    terms: usize,
+    inputs: &[Tensor],
+    fused: impl Fn(&[Var]) -> Result<Var>,
+    plain: impl Fn(&[Var]) -> Result<Var>,
+) {
+    for (dtype, eps) in [(DType::F64, f64::EPSILON), (DType::F32, f64::from(f32::EPSILON))] {
+        let run = |f: &dyn Fn(&[Var]) -> Result<Var>| {
+            let pass = Pass::train(3);
+            let leaves: Vec<Var> = inputs.iter().map(|x| pass.leaf(x.to_dtype(dtype))).collect();
+            let y = f(&leaves).unwrap();
+            let dy = normal(&y.shape(), 99).to_dtype(dtype);
+            let grads = y.backward_from(dy).unwrap();
+            let mut found = vec![y.value().clone()];
+            found.extend(leaves.iter().map(|leaf| grads.of(leaf).unwrap().clone()));
+            found
+        };
+        for (i, (a, b)) in run(&fused).iter().zip(run(&plain)).enumerate() {
+            assert_eq!((a.shape(), a.dtype()), (b.shape(), b.dtype()));
+            let (a, b) = (a.to_dtype(DType::F64), b.to_dtype(DType::F64));
+            let size = b.abs().max(.., false).unwrap().item::<f64>().unwrap();
+            let error = a.sub(&b).unwrap().abs().max(.., false).unwrap().item::<f64>().unwrap();
+            let bound = 8.0 * eps * (terms as f64).sqrt() * size.max(1.0);
+            assert!(error <= bound, "{dtype}, result {i}: off by {error:e}, at most {bound:e}");
+        }
+    }
+}
+
+fn channels(bias: &Var) -> Result<Var> {
+    bias.reshape([bias.len(), 1, 1])
+}
+
+#[test]
+fn linear() {
+    for shape in [&[7usize, 33][..], &[2, 5, 33]] {
+        let inputs = [normal(shape, 1), normal(&[20, 33], 2), normal(&[20], 3)];
+        let plain = |x: &[Var]| {
+            let rows = x[0].reshape([x[0].len() / 33, 33])?;
+            let y = rows.matmul_with(&x[1], Trans { a: false, b: true })?.add(&x[2])?;
+            y.reshape(x[0].shape().with_size(x[0].rank() - 1, 20))
+        };
+        same(33, &inputs, |x| x[0].linear(&x[1], Some(&x[2]), Activation::Identity), plain);
+        same(33, &inputs, |x| x[0].linear(&x[1], Some(&x[2]), Activation::Relu), |x| Ok(plain(x)?.relu()));
+        let plain = |x: &[Var]| x[0].matmul_with(&x[1], Trans { a: false, b: true });
+        same(33, &inputs[..2], |x| x[0].linear(&x[1], None, Activation::Identity), plain);
+    }
+}
+
+#[test]
+fn convolution_with_bias_relu_and_pool() {
+    let inputs = [normal(&[3, 4, 13, 12], 1), normal(&[6, 4, 3, 3], 2), normal(&[6], 3)];
+    for window in [Window2d::new(3), Window2d::new(3).padding(1).stride([1, 2])] {
+        let plain = |x: &[Var]| x[0].conv2d(&x[1], window)?.add(&channels(&x[2])?);
+        // A weight's gradient adds up the whole batch.
+        let terms = 3 * 13 * 12;
+        let (identity, relu) = (Activation::Identity, Activation::Relu);
+        same(terms, &inputs, |x| x[0].conv2d_bias(&x[1], Some(&x[2]), window, identity), plain);
+        same(terms, &inputs, |x| x[0].conv2d_bias(&x[1], Some(&x[2]), window, relu), |x| Ok(plain(x)?.relu()));
+        let pool = Window2d::pool(2);
+        let fused = |x: &[Var]| x[0].conv2d_relu_max_pool2d(&x[1], Some(&x[2]), window, pool);
+        same(terms, &inputs, fused, |x| plain(x)?.relu().max_pool2d(pool));
+        let fused = |x: &[Var]| x[0].conv2d_relu_max_pool2d(&x[1], None, window, pool);
+        same(terms, &inputs[..2], fused, |x| x[0].conv2d(&x[1], window)?.relu().max_pool2d(pool));
+    }
+}
+
+#[test]
+fn activations() {
+    let x = [normal(&[100, 37], 1)];
+    same(4, &x, |x| Ok(x[0].silu()), |x| x[0].div(&x[0].neg().exp().add_scalar(1.0)));
+    same(4, &x, |x| Ok(x[0].sigmoid()), |x| Ok(x[0].neg().exp().add_scalar(1.0).recip()));
+    same(16, &x, |x| Ok(x[0].tanh()), |x| {
+        let square = x[0].mul_scalar(2.0).exp();
+        square.add_scalar(-1.0).div(&square.add_scalar(1.0))
+    });
+}
+
+#[test]
+fn softmax_family() {
+    let x = [normal(&[6, 50, 4], 1)];
+    for axis in [0isize, 1, -1] {
+        let plain = move |x: &[Var]| x[0].exp().div(&x[0].exp().sum(axis, true)?);
+        same(50, &x, |x| x[0].softmax(axis), plain);
+        same(50, &x, |x| x[0].log_softmax(axis), move |x| Ok(plain(x)?.log()));
+        same(50, &x, |x| x[0].logsumexp(axis, true), |x| Ok(x[0].exp().sum(axis, true)?.log()));
+    }
+}
+
+#[test]
+fn layer_norm() {
+    let inputs = [normal(&[40, 3, 65], 1), normal(&[65], 2), normal(&[65], 3)];
+    let plain = |x: &[Var]| {
+        let centered = x[0].sub(&x[0].mean(-1, true)?)?;
+        let deviation = centered.square().mean(-1, true)?.add_scalar(1e-3).sqrt();
+        centered.div(&deviation)?.mul(&x[1])?.add(&x[2])
+    };
+    same(120, &inputs, |x| x[0].layer_norm(&x[1], &x[2], 1e-3), plain);
+}
+
+#[test]
+fn batch_norm() {
+    let inputs = [normal(&[8, 5, 7, 6], 1), normal(&[5], 2), normal(&[5], 3)];
+    let plain = |x: &[Var]| {
+        let centered = x[0].sub(&x[0].mean([0, 2, 3], true)?)?;
+        let deviation = centered.square().mean([0, 2, 3], true)?.add_scalar(1e-3).sqrt();
+        centered.div(&deviation)?.mul(&channels(&x[1])?)?.add(&channels(&x[2])?)
+    };
+    same(8 * 42, &inputs, |x| Ok(x[0].batch_norm(&x[1], &x[2], 1e-3)?.0), plain);
+
+    let (mean, var) = (normal(&[5], 4), normal(&[5], 5).square());
+    let column = |x: &Var, stat: &Tensor| x.constant(stat.to_dtype(x.dtype()).reshape([5, 1, 1]).unwrap());
+    let fused = |x: &[Var]| {
+        let (mean, var) = (mean.to_dtype(x[0].dtype()), var.to_dtype(x[0].dtype()));
+        x[0].batch_norm_with(&mean, &var, &x[1], &x[2], 0.1)
+    };
+    let plain = |x: &[Var]| {
+        let centered = x[0].sub(&column(&x[0], &mean))?;
+        let scaled = centered.div(&column(&x[0], &var).add_scalar(0.1).sqrt())?;
+        scaled.mul(&channels(&x[1])?)?.add(&channels(&x[2])?)
+    };
+    same(8 * 42, &inputs, fused, plain);
+
+    let x = Pass::train(0).input(Tensor::ones([1, 5], DType::F32));
+    let one = x.constant(Tensor::ones([5], DType::F32));
+    let text = x.batch_norm(&one, &one, 0.1).unwrap_err().to_string();
+    assert_eq!(text, "batch_norm: [1, 5] has 1 elements in a channel; help: train with batches of at least 2");
+}
+
+#[test]
+fn cross_entropy() {
+    let (n, k) = (30, 11);
+    let labels = Tensor::from_vec((0..n as i64).map(|i| i * 7 % k).collect(), [n]).unwrap();
+    let one_hot = labels.one_hot(k as usize).unwrap().to_dtype(DType::F64);
+    let weights = normal(&[k as usize], 2).square();
+    for (smoothing, weights) in [(0.0, None), (0.1, None), (0.1, Some(&weights))] {
+        let all_equal = Tensor::ones([k as usize], DType::F64);
+        // The target distribution, times the weights; and the weight of the labels.
+        let q = one_hot.mul_scalar(1.0 - smoothing).add_scalar(smoothing / k as f64);
+        let q = q.mul(weights.unwrap_or(&all_equal)).unwrap();
+        let total = one_hot.mul(weights.unwrap_or(&all_equal)).unwrap().sum(.., false).unwrap();
+        let plain = |x: &[Var]| {
+            let (q, total) = (x[0].constant(q.to_dtype(x[0].dtype())), x[0].constant(total.to_dtype(x[0].dtype())));
+            x[0].log_softmax(-1)?.mul(&q)?.sum(.., false)?.neg().div(&total)
+        };
+        let fused = |x: &[Var]| {
+            let weights = weights.map(|weights| weights.to_dtype(x[0].dtype()));
+            x[0].softmax_cross_entropy(&labels, smoothing, weights.as_ref())
+        };
+        same(n * k as usize, &[normal(&[n, k as usize], 1)], fused, plain);
+    }
+}
