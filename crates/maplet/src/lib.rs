@@ -1,3 +1,78 @@
 //! A deep-learning framework from scratch: everything is a mapping.
+//!
+//! A layer maps tensors to tensors, a model is a composition of mappings, and learning adjusts a mapping by the pullback
+//! of its loss. This crate is the front door: it re-exports the framework's crates, each behind a feature of its name (all
+//! on by default), and has no code of its own. `use maplet::prelude::*` brings what most programs need.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`tensor`] | dense arrays and the kernels on them |
+//! | [`autograd`] | values that remember how they were made, and gradients |
+//! | [`nn`] | layers, losses, initialisers, `Sequential` |
+//! | [`optim`] | optimizers, schedules, clipping |
+//! | [`data`] | datasets, loaders, readers |
+//! | [`train`] | compile, fit, evaluate, predict |
+//! | [`models`] | known networks, model files, PyTorch's weights |
+//!
+//! ```
+//! use maplet::prelude::*;
+//!
+//! let model = Sequential::input([1, 28, 28]).flatten().linear(32).relu().linear(10).build(42)?;
+//! let mut trainer = model.compile(Adam::new(1e-3), cross_entropy, Accuracy::new());
+//! trainer.fit(&digits(1000, 1), FitOptions::new().epochs(2).progress(Progress::none()))?;
+//! let result = trainer.evaluate(&digits(200, 2))?;
+//! assert!(result.get("accuracy").is_some_and(|accuracy| accuracy > 0.5));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The feature `fetch`, off by default, adds an HTTP client to `data` for published datasets.
 
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "autograd")]
+pub use maplet_autograd as autograd;
+#[cfg(feature = "data")]
+pub use maplet_data as data;
+#[cfg(feature = "models")]
+pub use maplet_models as models;
+#[cfg(feature = "nn")]
+pub use maplet_nn_layers as nn;
+#[cfg(feature = "optim")]
+pub use maplet_optim as optim;
+#[cfg(feature = "tensor")]
+pub use maplet_tensor as tensor;
+#[cfg(feature = "train")]
+pub use maplet_train as train;
+
+/// What most programs need: `use maplet::prelude::*`.
+pub mod prelude {
+    #[cfg(feature = "autograd")]
+    pub use maplet_autograd::{Grads, Param, Pass, State, Var, Visit, fields, gradcheck, params, params_mut};
+    #[cfg(feature = "data")]
+    pub use maplet_data::{
+        Batch, Dataset, FashionMnist, ImageDataset, Loader, MinMax, Mnist, Normalizer, Split, TensorDataset, digits,
+        train_validation_split,
+    };
+    #[cfg(feature = "models")]
+    pub use maplet_models::{ModelFile, load_safetensors, mlp, mnist_cnn, save_safetensors};
+    #[cfg(feature = "nn")]
+    pub use maplet_nn_layers::{
+        AvgPool2d, BatchNorm2d, Conv2d, CrossEntropy, Dropout, Flatten, Gelu, LayerNorm, LeakyRelu, Linear, Loss,
+        MaxPool2d, Module, Relu, Reshape, Sequential, Sigmoid, Silu, Softmax, Tanh, bce_with_logits, cross_entropy,
+        func, init, l1, mse,
+    };
+    #[cfg(feature = "optim")]
+    pub use maplet_optim::{Adam, AdamW, Constant, Cosine, Group, Optimizer, Schedule, Sgd, StepDecay};
+    #[cfg(feature = "tensor")]
+    pub use maplet_tensor::{Activation, Axes, DType, Element, Rng, Shape, Tensor, Trans, Window2d};
+    #[cfg(feature = "train")]
+    pub use maplet_train::{
+        Accuracy, Average, Callback, Compile, ConfusionMatrix, EarlyStopping, F1, FitOptions, History, Metric,
+        ModelCheckpoint, Precision, Progress, Recall, StopSignal, TopK, Trainer,
+    };
+}
+
+/// The code in the README is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

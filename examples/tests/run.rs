@@ -1,0 +1,90 @@
+//! Every example runs, and prints what its header promises; on few data, so that it takes seconds.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Once;
+
+/// The built example, which lies beside this test's folder. `cargo test` builds examples before it runs tests; a call that
+/// names only this test does not, so they are built here then.
+fn example(name: &str) -> PathBuf {
+    static BUILD: Once = Once::new();
+    let test = std::env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    let path = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    BUILD.call_once(|| {
+        if !path.exists() {
+            let release: &[&str] = if profile.ends_with("release") { &["--release"] } else { &[] };
+            let cargo = Command::new(env!("CARGO")).args(["build", "--examples"]).args(release).status().unwrap();
+            assert!(cargo.success());
+        }
+    });
+    path
+}
+
+fn run(name: &str, folder: &Path, args: &[&str]) -> Output {
+    // An empty folder of data: nothing of this machine's takes part.
+    Command::new(example(name)).args(args).current_dir(folder).env("MAPLET_DATA", folder).output().unwrap()
+}
+
+fn stdout(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn number_after(text: &str, label: &str) -> f64 {
+    let rest = &text[text.rfind(label).unwrap_or_else(|| panic!("no `{label}` in {text}")) + label.len()..];
+    rest.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = stdout(run("01_tensor", folder.path(), &[]));
+    assert!(text.contains("x is f32 [2, 3], counts i64 [3]"), "{text}");
+    assert!(text.contains("an error: matmul: inner sizes differ: [2, 3] × [2, 3]; help: "), "{text}");
+}
+
+#[test]
+fn gradient() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = stdout(run("02_gradient", folder.path(), &[]));
+    assert!(text.contains("y = x² at x = 3: y = 9, dy/dx = 6, d²y/dx² = 2"), "{text}");
+}
+
+#[test]
+fn regression() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = stdout(run("03_regression", folder.path(), &[]));
+    assert!(number_after(&text, "R² ") > 0.9, "{text}");
+}
+
+#[test]
+fn mnist_loop() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = stdout(run("04_mnist_loop", folder.path(), &["--dataset", "digits", "--samples", "1500"]));
+    assert!(number_after(&text, "test accuracy ") > 60.0, "{text}");
+}
+
+#[test]
+fn train_save_and_predict() {
+    let folder = tempfile::tempdir().unwrap();
+    let args =
+        ["--dataset", "digits", "--samples", "2000", "--epochs", "3", "--threads", "2", "--save", "digits.maplet"];
+    let text = stdout(run("mnist_cnn", folder.path(), &args));
+    assert!(text.contains("generated digits: 2000 training and 400 test images"), "{text}");
+    assert!(text.contains("692,352") || text.contains("692352"), "no table of the model: {text}");
+    assert!(number_after(&text, "test accuracy ") > 80.0 && number_after(&text, "test loss ") < 1.0, "{text}");
+
+    // A 1 as a person would draw it: a dark stroke on a large light page.
+    let stroke = |x: u32, y: u32| (140..160).contains(&x) && (50..200).contains(&y);
+    let page = image::GrayImage::from_fn(400, 300, |x, y| image::Luma([if stroke(x, y) { 30 } else { 250 }]));
+    page.save(folder.path().join("one.png")).unwrap();
+    let text = stdout(run("mnist_predict", folder.path(), &["digits.maplet", "one.png"]));
+    assert!(text.starts_with("1 ") && text.lines().count() == 3, "{text}");
+
+    let absent = run("mnist_predict", folder.path(), &["absent.maplet", "one.png"]);
+    assert!(!absent.status.success());
+    let expected = "Error: load: absent.maplet: No such file or directory (os error 2); \
+                    help: check that the file is there and may be read\n";
+    assert_eq!(String::from_utf8(absent.stderr).unwrap(), expected);
+}
