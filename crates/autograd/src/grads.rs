@@ -36,11 +36,7 @@ impl Grads {
         let pass_on = pass.with_quiet(false);
         // The handles that travelled through the walk may be quiet; what users do with gradients must not be.
         let loud = |(key, dx): (Key, Option<Var>)| Some((key, Var { pass: Some(pass_on.clone()), ..dx? }));
-        Self {
-            grads: found.into_iter().filter_map(loud).collect(),
-            states: pass.states().clone(),
-            audit: pass.audit(),
-        }
+        Self { grads: found.into_iter().filter_map(loud).collect(), states: pass.states().clone(), audit: pass.audit() }
     }
 
     /// The gradient of a parameter or a recorded value; nothing if the walk did not reach it.
@@ -140,7 +136,9 @@ impl Grads {
         }
         for (name, state) in states_mut(model) {
             if let Some(value) = self.states.get(&state.id()) {
-                state.set_value(value.clone()).map_err(|error| Error::new("apply_states", format!("{name}: {error}"), ""))?;
+                state
+                    .set_value(value.clone())
+                    .map_err(|error| Error::new("apply_states", format!("{name}: {error}"), ""))?;
             }
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! [`Pass`]: one run of a model over one batch. It says whether values are recorded, draws the random numbers, and
 //! carries what the forward computation would otherwise have to change in the model.
 
-use crate::node::{Node, Rules};
 use crate::Var;
+use crate::node::{Node, Rules};
 use maplet_tensor::{Rng, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

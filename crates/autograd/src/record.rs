@@ -80,10 +80,10 @@ impl Record {
     }
 
     fn meet(&mut self, x: &Var, loose: bool) {
-        if let Ok(meeting) = &mut self.meeting {
-            if let Err(error) = meeting.meet(self.op, x, loose) {
-                self.meeting = Err(error);
-            }
+        if let Ok(meeting) = &mut self.meeting
+            && let Err(error) = meeting.meet(self.op, x, loose)
+        {
+            self.meeting = Err(error);
         }
     }
 
@@ -236,9 +236,8 @@ pub(crate) fn record_split(x: &Var, ys: Vec<Tensor>, axis: isize) -> Result<Vec<
         Arc::new(move |mut dys, _| {
             dys.resize(shapes.len(), None);
             let Some(some) = dys.iter().flatten().next().cloned() else { return Ok(vec![None]) };
-            let whole = |(dy, &shape): (Option<Var>, &Shape)| {
-                dy.unwrap_or_else(|| some.constant(Tensor::zeros(shape, dtype)))
-            };
+            let whole =
+                |(dy, &shape): (Option<Var>, &Shape)| dy.unwrap_or_else(|| some.constant(Tensor::zeros(shape, dtype)));
             let dys: Vec<Var> = dys.into_iter().zip(&shapes).map(whole).collect();
             Ok(vec![Some(Var::concat(&dys.iter().collect::<Vec<_>>(), axis)?)])
         })
@@ -341,7 +340,8 @@ impl Meeting {
 
     fn settle(self, op: &'static str) -> Result<Self> {
         if self.loose && self.pass.is_some() {
-            let what = "a parameter that met data outside any pass meets a recorded value: that parameter would never train";
+            let what =
+                "a parameter that met data outside any pass meets a recorded value: that parameter would never train";
             return Err(Error::graph(op, what, "start from x.constant(..), or detach() it"));
         }
         Ok(self)

@@ -162,7 +162,8 @@ mod own_ops {
     #[test]
     fn a_kernel_without_a_twin_says_so() {
         let x = Pass::record().leaf(tensor(2.0));
-        let double = |x: &Var| record_kernel("double", x.value().mul_scalar(2.0), [x], |dy, _| Ok([Some(dy.mul_scalar(2.0))]));
+        let double =
+            |x: &Var| record_kernel("double", x.value().mul_scalar(2.0), [x], |dy, _| Ok([Some(dy.mul_scalar(2.0))]));
         assert_eq!(double(&x).unwrap().backward().unwrap().of(&x), Some(&tensor(2.0)));
         let text = double(&x).unwrap().backward_with_graph().unwrap_err().to_string();
         let want = "double: its gradient is a kernel that cannot be differentiated again; \
@@ -190,7 +191,10 @@ mod own_ops {
         };
         maplet_autograd::gradcheck_first(wrong, &[Tensor::from([1.0f64])]).unwrap();
         let text = gradcheck(wrong, &[Tensor::from([1.0f64])]).unwrap_err().to_string();
-        assert!(text.starts_with("gradcheck: second order, input 0, element 0 of [1]: the gradient is 0, finite"), "{text}");
+        assert!(
+            text.starts_with("gradcheck: second order, input 0, element 0 of [1]: the gradient is 0, finite"),
+            "{text}"
+        );
     }
 }
 
@@ -487,13 +491,15 @@ mod gradients {
 
     fn of_squares(params: &[&Param]) -> Grads {
         let x = Pass::train(0).input(tensor(0.5));
-        let squares: Vec<Var> = params.iter().map(|p| p.on(&x).square().mul(&x).unwrap().sum(.., false).unwrap()).collect();
+        let squares: Vec<Var> =
+            params.iter().map(|p| p.on(&x).square().mul(&x).unwrap().sum(.., false).unwrap()).collect();
         squares.iter().skip(1).fold(squares[0].clone(), |sum, square| sum.add(square).unwrap()).backward().unwrap()
     }
 
     #[test]
     fn norms_are_clipped_together() {
-        let (a, b) = (Param::new(tensor(3.0)), Param::new(Tensor::from([0.0f64, 4.0]).to_dtype(maplet_autograd::DType::F32)));
+        let (a, b) =
+            (Param::new(tensor(3.0)), Param::new(Tensor::from([0.0f64, 4.0]).to_dtype(maplet_autograd::DType::F32)));
         let mut grads = of_squares(&[&a, &b]); // the gradient of x²/2 is x
         assert_eq!((grads.len(), grads.norm(), grads.clip_norm(10.0)), (2, 5.0, 5.0));
         assert_eq!(grads.of(&a), Some(&tensor(3.0)));
@@ -502,7 +508,10 @@ mod gradients {
         grads.clip_value(1.75);
         assert_eq!((grads.of(&a), grads.of(&b)), (Some(&tensor(1.5)), Some(&Tensor::from([0.0f32, 1.75]))));
         grads.scale(-2.0);
-        assert_eq!(grads.iter().map(|dx| dx.to_vec::<f32>().unwrap()).collect::<Vec<_>>(), [vec![-3.0], vec![-0.0, -3.5]]);
+        assert_eq!(
+            grads.iter().map(|dx| dx.to_vec::<f32>().unwrap()).collect::<Vec<_>>(),
+            [vec![-3.0], vec![-0.0, -3.5]]
+        );
     }
 
     #[test]
@@ -537,7 +546,11 @@ mod gradients {
             x.mul(&mask).unwrap().add(&read).unwrap().mul(&model.used.on(&x)).unwrap().sum(.., false).unwrap()
         };
         let why = |grads: &Grads| -> Vec<_> {
-            grads.missing(&model).into_iter().map(|missing| (missing.name.clone(), missing.why, missing.to_string())).collect()
+            grads
+                .missing(&model)
+                .into_iter()
+                .map(|missing| (missing.name.clone(), missing.why, missing.to_string()))
+                .collect()
         };
         let cut = "`sorted` has no gradient: `greater` cut it".to_string();
         let unused = "`spare` has no gradient: the forward computation never used it".to_string();

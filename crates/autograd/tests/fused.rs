@@ -8,12 +8,7 @@ fn normal(shape: &[usize], seed: u64) -> Tensor {
 
 /// Compares values and gradients. Both sides round some `terms` numbers of size 1 or so, each in its own order; eight
 /// times the square root of that many roundings leaves room for the largest of some thousand elements.
-fn same(
-    terms: usize,
-    inputs: &[Tensor],
-    fused: impl Fn(&[Var]) -> Result<Var>,
-    plain: impl Fn(&[Var]) -> Result<Var>,
-) {
+fn same(terms: usize, inputs: &[Tensor], fused: impl Fn(&[Var]) -> Result<Var>, plain: impl Fn(&[Var]) -> Result<Var>) {
     for (dtype, eps) in [(DType::F64, f64::EPSILON), (DType::F32, f64::from(f32::EPSILON))] {
         let run = |f: &dyn Fn(&[Var]) -> Result<Var>| {
             let pass = Pass::train(3);
@@ -79,10 +74,15 @@ fn activations() {
     let x = [normal(&[100, 37], 1)];
     same(4, &x, |x| Ok(x[0].silu()), |x| x[0].div(&x[0].neg().exp().add_scalar(1.0)));
     same(4, &x, |x| Ok(x[0].sigmoid()), |x| Ok(x[0].neg().exp().add_scalar(1.0).recip()));
-    same(16, &x, |x| Ok(x[0].tanh()), |x| {
-        let square = x[0].mul_scalar(2.0).exp();
-        square.add_scalar(-1.0).div(&square.add_scalar(1.0))
-    });
+    same(
+        16,
+        &x,
+        |x| Ok(x[0].tanh()),
+        |x| {
+            let square = x[0].mul_scalar(2.0).exp();
+            square.add_scalar(-1.0).div(&square.add_scalar(1.0))
+        },
+    );
 }
 
 #[test]

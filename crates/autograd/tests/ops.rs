@@ -87,7 +87,8 @@ fn unary() -> Vec<Case> {
     let mut cases = Vec::new();
     for shape in [&[2usize, 3][..], &[], &[1, 1], &[0]] {
         let (x, p) = (sample(shape), positive(shape));
-        let mut plain = |name, x: &Tensor, op: fn(&Var) -> Var| cases.push(Case::new(name, &[x], move |x| Ok(op(&x[0]))));
+        let mut plain =
+            |name, x: &Tensor, op: fn(&Var) -> Var| cases.push(Case::new(name, &[x], move |x| Ok(op(&x[0]))));
         plain("add_scalar", &x, |x| x.add_scalar(1.5));
         plain("mul_scalar", &x, |x| x.mul_scalar(-1.5));
         plain("pow_scalar", &x, |x| x.pow_scalar(3.0));
@@ -160,7 +161,9 @@ fn movements() -> Vec<Case> {
         Case::new("broadcast_to", &[&sample(&[3, 1])], |x| x[0].broadcast_to([2, 3, 4])),
         Case::new("broadcast_to", &[&x], |x| x[0].broadcast_to(x[0].shape())),
         Case::new("sum_to", &[&x], |x| x[0].sum_to([3, 1])),
-        Case::new("concat", &[&x, &sample(&[2, 1, 4]), &sample(&[2, 0, 4])], |x| Var::concat(&[&x[0], &x[1], &x[2]], 1)),
+        Case::new("concat", &[&x, &sample(&[2, 1, 4]), &sample(&[2, 0, 4])], |x| {
+            Var::concat(&[&x[0], &x[1], &x[2]], 1)
+        }),
         Case::new("stack", &[&x, &other(&[2, 3, 4])], |x| Var::stack(&[&x[0], &x[1]], -1)),
         Case::many("split", &[&x], |x| x[0].split(2, 1)),
     ]
@@ -222,7 +225,8 @@ fn convolutions() -> Vec<Case> {
 
     let window = Window2d::new([3, 2]).stride([1, 2]).padding(1);
     let dy = sample(&[2, 4, 5, 3]);
-    cases.push(Case::new("conv2d_grad_input", &[&dy, &w], move |x| x[0].conv2d_grad_input(&x[1], [2, 2, 5, 4], window)));
+    cases
+        .push(Case::new("conv2d_grad_input", &[&dy, &w], move |x| x[0].conv2d_grad_input(&x[1], [2, 2, 5, 4], window)));
     cases.push(Case::new("conv2d_grad_weight", &[&dy, &x], move |x| {
         x[0].conv2d_grad_weight(&x[1], [4, 2, 3, 2], window)
     }));
@@ -288,7 +292,8 @@ fn check_derivatives(cases: Vec<Case>) {
                 Ok((case.run)(&all)?.swap_remove(out))
             };
             let shapes: Vec<Shape> = inputs.iter().map(Tensor::shape).collect();
-            gradcheck(run, &inputs).unwrap_or_else(|error| panic!("{} of {shapes:?}, output {out}: {error}", case.name));
+            gradcheck(run, &inputs)
+                .unwrap_or_else(|error| panic!("{} of {shapes:?}, output {out}: {error}", case.name));
         }
     }
 }

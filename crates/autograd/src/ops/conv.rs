@@ -93,9 +93,8 @@ impl Var {
     ) -> Result<Var> {
         let (x, w) = (self.value().clone(), weight.value().clone());
         let (y, winners) = x.conv2d_relu_max_pool2d(&w, bias.map(Var::value), conv, pool)?;
-        let kernel = move |dy: Tensor, want: [bool; 3]| {
-            Ok(dy.conv2d_relu_max_pool2d_grad(&winners, &x, &w, conv, pool, want)?)
-        };
+        let kernel =
+            move |dy: Tensor, want: [bool; 3]| Ok(dy.conv2d_relu_max_pool2d_grad(&winners, &x, &w, conv, pool, want)?);
         let twin = move |x: &Var, weight: &Var, bias: Option<&Var>| {
             x.conv2d(weight, conv)?.plus_channels(bias)?.relu().max_pool2d(pool)
         };
