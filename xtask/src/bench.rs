@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: runs the benchmarks and gathers their figures into a table and `target/bench/report.json`.
 //!
-//! Two sources: the program `workloads` of the package maplet-benches prints one JSON object a line (training steps, and
-//! the state of the machine); the criterion benchmark `kernels` leaves its samples in files.
+//! Two sources: the program `workloads` of the package maplet-benches prints one JSON object a line (training steps,
+//! and the state of the machine); the criterion benchmark `kernels` leaves its samples in files.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

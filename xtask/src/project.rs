@@ -80,6 +80,8 @@ pub(crate) fn target_folder() -> Result<PathBuf> {
 /// A member of the workspace.
 pub(crate) struct Package {
     pub(crate) name: String,
+    /// Its Cargo.toml.
+    pub(crate) manifest: PathBuf,
     /// Names of all it depends on, also for its tests and build script.
     pub(crate) dependencies: Vec<String>,
     pub(crate) targets: Vec<Target>,
@@ -98,6 +100,7 @@ impl Package {
     fn read(package: &Value) -> Option<Package> {
         Some(Package {
             name: package["name"].as_str()?.into(),
+            manifest: package["manifest_path"].as_str()?.into(),
             dependencies: list(&package["dependencies"])
                 .map(|dependency| Some(dependency["name"].as_str()?.into()))
                 .collect::<Option<_>>()?,

@@ -224,8 +224,8 @@ impl<'a> Fetch<'a> {
 
     /// Fetches what is missing into `out/{set.name}` and returns that folder.
     ///
-    /// A transfer goes to `{file}.part`, which a later run resumes; a whole and right one is synced to disk and renamed.
-    /// Runs of several processes at once take turns (by a lock on the empty file `.lock` beside the others).
+    /// A transfer goes to `{file}.part`, which a later run resumes; a whole and right one is synced to disk and
+    /// renamed. Runs of several processes at once take turns (by a lock on the empty file `.lock` beside the others).
     ///
     /// # Errors
     /// When no source gives a file (with each source's reason, and how to supply the file by hand), when `place` is

@@ -62,6 +62,7 @@ mod tests {
     fn package(name: &str, dependencies: &[&str]) -> Package {
         Package {
             name: name.into(),
+            manifest: "Cargo.toml".into(),
             dependencies: dependencies.iter().map(|&d| d.into()).collect(),
             targets: Vec::new(),
         }
