@@ -4,11 +4,11 @@
 mod arithmetic;
 mod activation;
 mod reduce;
-// mod softmax;
+mod softmax;
 mod shape;
-// mod index;
+mod index;
 mod matmul;
 mod conv;
 mod pool;
 mod norm;
-// mod loss;
+mod loss;
