@@ -12,7 +12,7 @@ use std::{iter, panic};
 /// The order of the samples is a pure function of the seed and the number of the epoch: the same with or without a
 /// thread, on every machine, and when a training is taken up again in the middle.
 ///
-/// Batches are gathered when they are asked for, on the caller's thread: from memory that takes microseconds, less
+/// Batches are gathered when they are asked for, on the caller's thread: from memory that takes some 20 µs, less
 /// than handing them from one thread to another. Datasets that read or decode files gain by
 /// [`prefetch`](Self::prefetch).
 ///

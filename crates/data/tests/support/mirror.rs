@@ -7,7 +7,7 @@ use std::thread;
 
 /// How a mirror answers.
 #[derive(Clone, Copy)]
-pub enum Manner {
+pub(crate) enum Manner {
     /// As it should, ranges included.
     Good,
     /// Always with the whole file, as servers do that know no ranges.
@@ -29,7 +29,7 @@ pub enum Manner {
 }
 
 /// A server that ends with the process of the test.
-pub struct Mirror {
+pub(crate) struct Mirror {
     /// Base address, ends in `/`.
     pub url: String,
     requests: Arc<Mutex<Vec<String>>>,
@@ -37,7 +37,7 @@ pub struct Mirror {
 
 impl Mirror {
     /// Serves `content` under every name that ends in `name`, `manner` by `manner`, the last one again and again.
-    pub fn new(name: &'static str, content: &'static [u8], manners: &'static [Manner]) -> Mirror {
+    pub(crate) fn new(name: &'static str, content: &'static [u8], manners: &'static [Manner]) -> Mirror {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}/", listener.local_addr().expect("an address"));
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -53,13 +53,13 @@ impl Mirror {
     }
 
     /// What was asked so far: `/path`, or `/path bytes=N-` with a range.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().expect("no panic in the server").clone()
     }
 }
 
 /// An address at which nobody listens.
-pub fn nobody() -> String {
+pub(crate) fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("http://{}/", listener.local_addr().expect("an address")) // the port is closed again here
 }
