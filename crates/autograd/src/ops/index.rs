@@ -3,6 +3,7 @@
 //! Indices are `Var`s of type `i64`, so that they carry the pass as everything else does.
 
 use crate::{Result, Var, record};
+use maplet_tensor::Tensor;
 
 /// # Errors
 /// All return the error of the kernel with the same name: an index out of range, shapes that do not fit, indices that
@@ -35,10 +36,10 @@ impl Var {
     /// The element at `index[..]` along an axis: on axis 1 of a matrix, `y[i][j] = x[i][index[i][j]]`.
     ///
     /// # Shapes
-    /// `index` has the rank of `self`; it sizes the output, and is no larger than `self` on the other axes.
+    /// `index` has the shape of `self`, with any size on `axis`; it is the shape of the output.
     pub fn gather(&self, axis: isize, index: &Var) -> Result<Var> {
-        let (y, at, x) = (self.value().gather(axis, index.value())?, index.clone(), self.shape());
-        record("gather", y).pull(self, move |dy| dy.scatter_add_into(axis, &at, x)).cut(index).done()
+        let (y, at, size) = (self.value().gather(axis, index.value())?, index.clone(), self.size(axis)?);
+        record("gather", y).pull(self, move |dy| dy.scatter_add(axis, &at, size)).cut(index).done()
     }
 
     /// The adjoint of [`gather`](Self::gather): on axis 1 of a matrix, `y[i][index[i][j]] += x[i][j]`, where the axis has
@@ -49,16 +50,6 @@ impl Var {
             .pull(self, move |dy| dy.gather(axis, &at))
             .cut(index)
             .done()
-    }
-
-    /// `scatter_add`, then zeros up to `shape` on the axes on which the gathered index was smaller.
-    fn scatter_add_into(&self, axis: isize, index: &Var, shape: maplet_tensor::Shape) -> Result<Var> {
-        let dx = self.scatter_add(axis, index, shape[shape.axis("gather", axis)?])?;
-        if dx.shape() == shape {
-            return Ok(dx);
-        }
-        let around: Vec<_> = shape.iter().zip(dx.shape().iter()).map(|(&full, &has)| (0, full - has)).collect();
-        dx.pad(&around, 0.0)
     }
 
     /// The elements in order along an axis, and where each came from.
@@ -73,13 +64,7 @@ impl Var {
         self.picked("top_k", values, indices, axis)
     }
 
-    fn picked(
-        &self,
-        op: &'static str,
-        values: maplet_tensor::Tensor,
-        indices: maplet_tensor::Tensor,
-        axis: isize,
-    ) -> Result<(Var, Var)> {
+    fn picked(&self, op: &'static str, values: Tensor, indices: Tensor, axis: isize) -> Result<(Var, Var)> {
         let (indices, size) = (self.constant(indices), self.size(axis)?);
         let at = indices.clone();
         let values = record(op, values).pull(self, move |dy| dy.scatter_add(axis, &at, size)).done()?;
