@@ -3,6 +3,7 @@
 use crate::Result;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use maplet::data::ErrorKind;
 use maplet::data::fetch::{self, Fetch, FileSet};
 use maplet::prelude::*;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,9 @@ impl DataArgs {
         let (train, test) = match open() {
             Ok(parts) => parts,
             Err(_) if self.fetch(&folder)? => open()?,
+            Err(error) if matches!(error.kind(), ErrorKind::File { .. } | ErrorKind::Io { .. }) => {
+                return Err(error.into());
+            }
             Err(_) => {
                 println!(
                     "{name} is not in {} and cannot be fetched: generated digits take its place.",

@@ -66,6 +66,34 @@ fn mnist_loop() {
 }
 
 #[test]
+fn without_a_network_the_digits_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = "http://127.0.0.1:9"; // a proxy that is not there: this test never leaves the machine
+    let mut command = Command::new(example("04_mnist_loop"));
+    command.args(["--samples", "100", "--data", "here"]).current_dir(folder.path());
+    let output =
+        command.env("HTTPS_PROXY", nobody).env("HTTP_PROXY", nobody).env("ALL_PROXY", nobody).output().unwrap();
+    let text = stdout(output);
+    let expected = "MNIST is not in here and cannot be fetched: generated digits take its place.\n\
+                    generated digits: 100 training and 20 test images\n";
+    assert!(text.starts_with(expected), "{text}");
+}
+
+#[test]
+fn damaged_data_are_an_error_and_not_a_reason_to_draw() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"] {
+        std::fs::write(folder.path().join(file), "no images").unwrap();
+    }
+    let nobody = "http://127.0.0.1:9";
+    let mut command = Command::new(example("04_mnist_loop"));
+    command.args(["--data", "."]).current_dir(folder.path()).env("HTTPS_PROXY", nobody).env("HTTP_PROXY", nobody);
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && text.contains("train-images-idx3-ubyte: "), "{text}");
+}
+
+#[test]
 fn train_save_and_predict() {
     let folder = tempfile::tempdir().unwrap();
     let args =

@@ -51,7 +51,9 @@ fn the_old_file_stays_whole() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         // This is the program that gets killed.
         let path = Path::new(&folder).join("model.maplet");
-        (2..).for_each(|version| model(version).save(&path).unwrap());
+        for version in 2.. {
+            model(version).save(&path).unwrap();
+        }
     }
 
     let folder = tempfile::tempdir().unwrap();
