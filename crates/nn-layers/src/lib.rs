@@ -1,3 +1,60 @@
-//! Layers, losses, initialisers and Sequential.
+//! Layers, losses, initialisers and [`Sequential`].
+//!
+//! Everything is a [`Module`]: a mapping from one [`Var`](maplet_autograd::Var) to another. A model is a struct of layers
+//! with [`fields!`](maplet_autograd::fields), or a [`Sequential`], whose steps are data. What the data is part of (see
+//! [`Pass`](maplet_autograd::Pass)) decides whether anything is recorded and whether dropout drops; layers have no modes.
+//!
+//! ```
+//! use maplet_autograd::{Pass, Tensor};
+//! use maplet_nn_layers::{Module, Sequential, cross_entropy};
+//!
+//! let model = Sequential::input([2]).linear(8).tanh().linear(2).build(42)?;
+//! let x = Pass::train(0).input(Tensor::from([[0.0f32, 1.0], [1.0, 1.0]]));
+//! let loss = cross_entropy(&model.forward(&x)?, &Tensor::from([1i64, 0]))?;
+//! let grads = loss.backward()?; // one gradient for each of the four parameters
+//! assert_eq!(grads.len(), 4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Defaults are PyTorch's. This crate knows nothing of optimizers, data or files.
 
 #![forbid(unsafe_code)]
+
+mod module;
+mod error;
+mod linear;
+mod conv2d;
+mod pool2d;
+mod reshape;
+mod activation;
+mod dropout;
+mod batch_norm2d;
+mod layer_norm;
+pub mod init;
+mod loss;
+mod sequential;
+mod builder;
+mod step;
+mod plan;
+mod fusion;
+mod table;
+mod check;
+
+pub use activation::{Gelu, LeakyRelu, Relu, Sigmoid, Silu, Softmax, Tanh};
+pub use batch_norm2d::BatchNorm2d;
+pub use builder::Builder;
+pub use check::{Expect, Named, check_module};
+pub use conv2d::Conv2d;
+pub use dropout::Dropout;
+pub use error::{Error, Result};
+#[doc(hidden)]
+pub use fusion::Part;
+pub use layer_norm::LayerNorm;
+pub use linear::Linear;
+pub use loss::{CrossEntropy, Loss, bce_with_logits, cross_entropy, l1, mse};
+pub use module::{Func, Module, cast, func};
+pub use plan::{MAX_ACTIVATION, MAX_PARAMETERS};
+pub use pool2d::{AvgPool2d, MaxPool2d};
+pub use reshape::{Flatten, Reshape};
+pub use sequential::{Row, Sequential};
+pub use step::{SequentialConfig, Step};

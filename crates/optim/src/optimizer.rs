@@ -61,3 +61,42 @@ pub struct OptimizerState {
     /// `0.weight.exp_avg_sq`, `0.weight.momentum_buffer`.
     pub tensors: Vec<(String, Tensor)>,
 }
+
+/// For an optimizer that is chosen at run time.
+impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
+    fn step(&mut self, model: &mut dyn Visit, grads: &Grads) -> Result<()> {
+        (**self).step(model, grads)
+    }
+
+    fn check(&self) -> Result<()> {
+        (**self).check()
+    }
+
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn learning_rate(&self) -> f64 {
+        (**self).learning_rate()
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        (**self).set_learning_rate(learning_rate);
+    }
+
+    fn current_learning_rate(&self) -> f64 {
+        (**self).current_learning_rate()
+    }
+
+    fn steps(&self) -> u64 {
+        (**self).steps()
+    }
+
+    fn state(&self) -> OptimizerState {
+        (**self).state()
+    }
+
+    fn load_state(&mut self, state: OptimizerState) -> Result<()> {
+        (**self).load_state(state)
+    }
+}

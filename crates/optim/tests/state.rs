@@ -147,6 +147,24 @@ fn frozen_parameters_stay_and_start_afresh_later() {
 }
 
 #[test]
+fn steps_happen_in_place() {
+    let optimizers: [Box<dyn Optimizer>; 3] =
+        [Box::new(Sgd::new(0.1)), Box::new(Sgd::new(0.1).momentum(0.9)), Box::new(Adam::new(0.1))];
+    for mut optimizer in optimizers {
+        let mut model = model(50);
+        run(&mut model, &mut *optimizer, 0..1);
+        let places = |model: &Model, optimizer: &dyn Optimizer| -> Vec<*const f32> {
+            let memory = optimizer.state().tensors;
+            let tensors = memory.iter().map(|(_, tensor)| tensor).chain([model.weight.value(), model.bias.value()]);
+            tensors.filter_map(|tensor| tensor.as_slice().ok().map(<[f32]>::as_ptr)).collect()
+        };
+        let before = places(&model, &*optimizer);
+        run(&mut model, &mut *optimizer, 1..4);
+        assert_eq!(places(&model, &*optimizer), before, "{}", optimizer.name());
+    }
+}
+
+#[test]
 fn a_step_applies_the_states_of_the_pass() {
     let mut model = model(3);
     run(&mut model, &mut Sgd::new(0.1), 0..8);

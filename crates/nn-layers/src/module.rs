@@ -1,0 +1,113 @@
+//! [`Module`]: what every layer and every model is.
+
+use crate::fusion::Part;
+use crate::{Error, Result};
+use maplet_autograd::{State, Var, Visit, fields, params_mut, states_mut};
+use maplet_tensor::DType;
+
+/// A mapping from one value to another, with whatever parameters it needs.
+///
+/// A model is a struct of layers, its parameters found through [`fields!`](maplet_autograd::fields):
+///
+/// ```
+/// use maplet_autograd::{Tensor, Var, fields, params};
+/// use maplet_nn_layers::{Linear, Module, Result};
+/// use maplet_tensor::Rng;
+///
+/// struct Residual {
+///     inner: Linear,
+/// }
+/// fields!(Residual: inner);
+///
+/// impl Module for Residual {
+///     fn forward(&self, x: &Var) -> Result<Var> {
+///         Ok(self.inner.forward(&x.relu())?.add(x)?)
+///     }
+/// }
+///
+/// let model = Residual { inner: Linear::new(4, 4, &mut Rng::new(42))? };
+/// let y = model.forward(&Var::from(Tensor::from([[1.0f32, 2.0, 3.0, 4.0]])))?;
+/// assert_eq!(y.shape(), [1, 4].into());
+/// assert_eq!(params(&model)[0].0, "inner.weight");
+/// # Ok::<(), maplet_nn_layers::Error>(())
+/// ```
+pub trait Module: Visit + Send + Sync {
+    /// The output for `x`. Axis 0 is the batch.
+    ///
+    /// # Errors
+    /// A shape or an element type that the module does not take.
+    fn forward(&self, x: &Var) -> Result<Var>;
+
+    /// What [`Sequential`](crate::Sequential) may run together with its neighbors; nothing, for modules of your own.
+    #[doc(hidden)]
+    fn part(&self) -> Part<'_> {
+        Part::Other
+    }
+}
+
+impl<M: Module + ?Sized> Module for Box<M> {
+    fn forward(&self, x: &Var) -> Result<Var> {
+        (**self).forward(x)
+    }
+
+    fn part(&self) -> Part<'_> {
+        (**self).part()
+    }
+}
+
+/// A closure as a module: for a step without parameters.
+///
+/// ```
+/// use maplet_autograd::{Tensor, Var};
+/// use maplet_nn_layers::{Module, func};
+///
+/// let double = func(|x: &Var| Ok(x.mul_scalar(2.0)));
+/// assert_eq!(double.forward(&Var::from(Tensor::from([3.0f32])))?.item::<f32>()?, 6.0);
+/// # Ok::<(), maplet_nn_layers::Error>(())
+/// ```
+pub fn func<F: Fn(&Var) -> Result<Var> + Send + Sync>(function: F) -> Func<F> {
+    Func { function }
+}
+
+/// A module made by [`func`].
+#[derive(Debug, Clone)]
+pub struct Func<F> {
+    function: F,
+}
+fields!([F] Func<F>: ; function);
+
+impl<F: Fn(&Var) -> Result<Var> + Send + Sync> Module for Func<F> {
+    fn forward(&self, x: &Var) -> Result<Var> {
+        (self.function)(x)
+    }
+}
+
+/// Converts every floating-point parameter and state of a model to `F32` or `F64`.
+///
+/// # Errors
+/// `dtype` is not a floating-point type.
+pub fn cast<M: Visit + ?Sized>(model: &mut M, dtype: DType) -> Result<()> {
+    if !dtype.is_float() {
+        return Err(Error::new("cast", format!("parameters cannot be {dtype}"), "use F32 or F64"));
+    }
+    for (_, param) in params_mut(model) {
+        if param.dtype().is_float() {
+            *param.value_mut() = param.value().to_dtype(dtype);
+        }
+    }
+    for (_, state) in states_mut(model) {
+        if state.value().dtype().is_float() {
+            *state = State::new(state.value().to_dtype(dtype));
+        }
+    }
+    Ok(())
+}
+
+/// An error unless `x` holds floating-point numbers: the unary ops on values would panic.
+pub(crate) fn expect_float(op: &'static str, x: &Var) -> Result<()> {
+    if x.dtype().is_float() {
+        return Ok(());
+    }
+    let what = format!("expects f32 or f64, got {}", x.dtype());
+    Err(Error::new(op, what, "convert the input with to_dtype(DType::F32)"))
+}

@@ -1,0 +1,255 @@
+//! [`Step`]: a layer of a [`Sequential`](crate::Sequential) as data, and [`SequentialConfig`], a whole one.
+
+use crate::plan::{Make, Plan, check_activation};
+use crate::{
+    AvgPool2d, BatchNorm2d, Conv2d, Dropout, Error, Flatten, Gelu, LayerNorm, LeakyRelu, Linear, MAX_PARAMETERS,
+    MaxPool2d, Relu, Reshape, Result, Row, Sigmoid, Silu, Softmax, Tanh, activation, init,
+};
+use maplet_tensor::{Shape, Window2d};
+use serde::{Deserialize, Serialize};
+
+/// One layer, as it stands in a model file. Sizes that follow from the step before are not repeated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the fields are those of the layers
+pub enum Step {
+    /// [`Linear`]
+    Linear {
+        out_features: usize,
+        #[serde(default = "yes")]
+        bias: bool,
+    },
+    /// [`Conv2d`]
+    Conv2d {
+        out_channels: usize,
+        window: Window2d,
+        #[serde(default = "yes")]
+        bias: bool,
+    },
+    /// [`MaxPool2d`]
+    MaxPool2d { window: Window2d },
+    /// [`AvgPool2d`]
+    AvgPool2d { window: Window2d },
+    /// [`Flatten`]
+    Flatten,
+    /// [`Reshape`]
+    Reshape { shape: Vec<usize> },
+    /// [`Dropout`]
+    Dropout { p: f64 },
+    /// [`BatchNorm2d`]
+    BatchNorm2d {
+        #[serde(default = "momentum")]
+        momentum: f64,
+        #[serde(default = "eps")]
+        eps: f64,
+    },
+    /// [`LayerNorm`]
+    LayerNorm {
+        #[serde(default = "eps")]
+        eps: f64,
+    },
+    /// [`Relu`]
+    Relu,
+    /// [`LeakyRelu`]
+    LeakyRelu { slope: f64 },
+    /// [`Sigmoid`]
+    Sigmoid,
+    /// [`Tanh`]
+    Tanh,
+    /// [`Gelu`]
+    Gelu,
+    /// [`Silu`]
+    Silu,
+    /// [`Softmax`]
+    Softmax { axis: isize },
+    /// A module of the user's own: its architecture is code, this is its type's name.
+    Custom { name: String },
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn eps() -> f64 {
+    init::NORM_EPS
+}
+
+fn momentum() -> f64 {
+    BatchNorm2d::MOMENTUM
+}
+
+impl Step {
+    /// What this step will be for samples of the shape `input`.
+    pub(crate) fn plan(&self, input: &Shape) -> Plan {
+        match self {
+            Self::Linear { out_features, bias } => Linear::plan(input, *out_features, *bias),
+            Self::Conv2d { out_channels, window, bias } => Conv2d::plan(input, *out_channels, *window, *bias),
+            Self::MaxPool2d { window } => MaxPool2d::plan(input, *window),
+            Self::AvgPool2d { window } => AvgPool2d::plan(input, *window),
+            Self::Flatten => Flatten::plan(input),
+            Self::Reshape { shape } => Reshape::plan(input, shape),
+            Self::Dropout { p } => Dropout::plan(input, *p),
+            Self::BatchNorm2d { momentum, eps } => BatchNorm2d::plan(input, *momentum, *eps),
+            Self::LayerNorm { eps } => LayerNorm::plan(input, *eps),
+            Self::Relu => activation::plan("Relu", input, Relu),
+            Self::LeakyRelu { slope } => activation::plan(format!("LeakyRelu {slope}"), input, LeakyRelu::new(*slope)),
+            Self::Sigmoid => activation::plan("Sigmoid", input, Sigmoid),
+            Self::Tanh => activation::plan("Tanh", input, Tanh),
+            Self::Gelu => activation::plan("Gelu", input, Gelu),
+            Self::Silu => activation::plan("Silu", input, Silu),
+            Self::Softmax { axis } => Softmax::plan(input, *axis),
+            Self::Custom { name } => Plan::new(name.clone(), || {
+                let what = "this step is code, not data";
+                Err(Error::new("sequential", what, "build the model with .add(module), then restore its weights"))
+            }),
+        }
+    }
+}
+
+/// The architecture of a [`Sequential`](crate::Sequential), to be kept in a self-describing format such as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SequentialConfig {
+    /// The sizes of one sample, without the batch axis.
+    pub input_shape: Vec<usize>,
+    /// The layers in order.
+    pub steps: Vec<Step>,
+}
+
+impl SequentialConfig {
+    /// Checks the whole model and says what each layer will be. No memory is taken for weights: a reader of files can
+    /// compare the number of parameters with the tensors that the file holds before it builds anything.
+    ///
+    /// # Errors
+    /// The first step that does not fit, or takes the model beyond [`MAX_PARAMETERS`].
+    pub fn rows(&self) -> Result<Vec<Row>> {
+        let mut planner = Planner::new(Shape::new(&self.input_shape)?)?;
+        self.steps.iter().try_for_each(|step| planner.plan(step).map(drop))?;
+        Ok(planner.rows)
+    }
+}
+
+/// Goes from step to step with the shape that the last one makes.
+pub(crate) struct Planner {
+    shape: Shape,
+    parameters: u64,
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Planner {
+    pub(crate) fn new(input: Shape) -> Result<Self> {
+        if input.contains(&0) {
+            let what = format!("samples of {input} have no elements");
+            return Err(Error::new(
+                "sequential",
+                what,
+                "give every axis a size of 1 or more, and leave out the batch axis",
+            ));
+        }
+        check_activation("sequential", &input)?;
+        Ok(Self { shape: input, parameters: 0, rows: Vec::new() })
+    }
+
+    /// The shape of one sample so far.
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Checks the next step; what is returned will make it.
+    pub(crate) fn plan(&mut self, step: &Step) -> Result<Make> {
+        self.accept(step.plan(&self.shape))
+    }
+
+    pub(crate) fn accept(&mut self, plan: Plan) -> Result<Make> {
+        let label = plan.label;
+        let i = self.rows.len();
+        let at = |error: Error| error.at(place(i, &label));
+        let body = plan.body.map_err(at)?;
+        check_activation("sequential", &body.output).map_err(at)?;
+        let parameters = self.parameters + body.parameters;
+        if parameters > MAX_PARAMETERS {
+            let what = format!("the model would have {parameters} weights");
+            return Err(at(Error::new("sequential", what, format!("stay at or below {MAX_PARAMETERS}"))));
+        }
+        (self.shape, self.parameters) = (body.output, parameters);
+        self.rows.push(Row {
+            label,
+            output: body.output,
+            parameters: body.parameters,
+            flops: body.flops,
+            activation_bytes: if body.is_view { 0 } else { body.output.elements() as u64 * 4 },
+        });
+        Ok(body.make)
+    }
+}
+
+/// How errors name a layer: `layer 5 (Linear 1600 → 10)`.
+pub(crate) fn place(i: usize, label: &str) -> String {
+    format!("layer {i} ({label})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Sequential;
+
+    fn config(json: &str) -> SequentialConfig {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn steps_are_readable_data_and_come_back() {
+        let json = r#"{"input_shape":[3,8,8],"steps":[{"batch_norm2d":{"momentum":0.1,"eps":1e-5}},
+            {"conv2d":{"out_channels":4,"window":{"kernel":[3,3],"stride":[1,1],"padding":[0,0],"dilation":[1,1],"groups":1}}},
+            "relu","flatten",{"linear":{"out_features":10,"bias":false}},{"layer_norm":{}}]}"#;
+        let built = Sequential::input([3, 8, 8]).batch_norm2d().conv2d(4, 3).relu().flatten().linear(10).no_bias();
+        let built = built.layer_norm().build(1).unwrap();
+        assert_eq!(config(json), built.config());
+        let again = config(&serde_json::to_string(&built.config()).unwrap());
+        assert_eq!(again, built.config());
+        assert_eq!(again.rows().unwrap(), built.rows());
+        for wrong in ["\"relu\": 1", "{\"linear\": {\"out_features\": 1, \"color\": 2}}", "\"unheard_of\""] {
+            assert!(serde_json::from_str::<Step>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hostile_sizes_are_refused_without_taking_memory() {
+        let text = |input: &[usize], steps: Vec<Step>| {
+            let config = SequentialConfig { input_shape: input.to_vec(), steps };
+            let rows = config.rows().err().unwrap().to_string();
+            assert_eq!(Sequential::from_config(&config, 0).err().unwrap().to_string(), rows);
+            rows
+        };
+        let linear = |out_features| Step::Linear { out_features, bias: true };
+        let expected = "layer 0 (Linear 784 → 1099511627776): linear: out_features 1099511627776 × in_features 784 is more \
+                        weights than a model can have; help: stay below 4294967296";
+        assert_eq!(text(&[784], vec![linear(1 << 40)]), expected);
+        let wide = 2_500_000; // 1.96 · 10⁹ weights with its biases: two such layers fit, a third does not
+        let total = 785 * wide + (wide + 1) * 784 + 785 * wide;
+        let expected = format!(
+            "layer 2 (Linear 784 → 2500000): sequential: the model would have {total} weights; \
+             help: stay at or below 4294967296"
+        );
+        assert_eq!(text(&[784], vec![linear(wide), linear(784), linear(wide), linear(784)]), expected);
+        let expected =
+            "sequential: one sample of [1073741825] has 1073741825 numbers; help: stay at or below 1073741824";
+        assert_eq!(text(&[(1 << 30) + 1], vec![]), expected);
+        let expected = "layer 0 (Linear 4 → 8): sequential: one sample of [268435456, 8] has 2147483648 numbers; \
+                        help: stay at or below 1073741824";
+        assert_eq!(text(&[1 << 28, 4], vec![linear(8)]), expected);
+        let expected = "shape: [4611686018427387904, 4611686018427387904] has more elements than memory can address";
+        assert_eq!(text(&[1 << 62, 1 << 62], vec![]), expected);
+        let expected = "sequential: samples of [3, 0] have no elements; \
+                        help: give every axis a size of 1 or more, and leave out the batch axis";
+        assert_eq!(text(&[3, 0], vec![]), expected);
+        let expected = "layer 1 (Block): sequential: this step is code, not data; \
+                        help: build the model with .add(module), then restore its weights";
+        assert_eq!(text(&[3], vec![Step::Relu, Step::Custom { name: "Block".into() }]), expected);
+        let wide = Window2d { kernel: [usize::MAX, 1], ..Window2d::new(1) };
+        let expected = "layer 0 (MaxPool2d 18446744073709551615×1, stride 1): max_pool2d: \
+                        kernel is 18446744073709551615; help: use 1 to 1048576";
+        assert_eq!(text(&[1, 4, 4], vec![Step::MaxPool2d { window: wide }]), expected);
+    }
+}
