@@ -25,36 +25,53 @@ pub(crate) fn elements<T: Send>(out: &mut [T], cost: f64, work: impl Fn(usize, &
 /// As [`elements`], but pieces hold whole rows of `row` elements; a row takes about `cost` nanoseconds, and `work`
 /// gets the number of its first row.
 pub(crate) fn rows<T: Send>(out: &mut [T], row: usize, cost: f64, work: impl Fn(usize, &mut [T]) + Sync) {
+    if out.is_empty() {
+        return;
+    }
     let count = out.len() / row.max(1);
-    if (count as f64 * cost) < WORTH_SHARING as f64 {
-        return if out.is_empty() { () } else { work(0, out) };
+    if !worth_sharing(count, cost) {
+        return work(0, out);
     }
     let piece = if row == 1 { piece_len(cost) } else { ((PIECE as f64 / cost) as usize).max(1) };
-    let pieces = out.par_chunks_mut(piece * row).enumerate();
-    pieces.for_each(|(i, out)| work(i * piece, out));
+    let len = out.len();
+    let shared = Shared::new(out);
+    share(len.div_ceil(piece * row), 1, &|i| {
+        let start = i * piece * row;
+        // SAFETY: pieces do not overlap.
+        work(i * piece, unsafe { shared.slice(start, (piece * row).min(len - start)) });
+    });
 }
 
 /// Calls `work(i)` for every `i` below `count`; one call takes about `cost` nanoseconds.
-pub(crate) fn tasks(count: usize, cost: f64, work: impl Fn(usize) + Sync + Send) {
-    if count < 2 || (count as f64 * cost) < WORTH_SHARING as f64 {
+pub(crate) fn tasks(count: usize, cost: f64, work: impl Fn(usize) + Sync) {
+    if count < 2 || !worth_sharing(count, cost) {
         return (0..count).for_each(work);
     }
-    let least = ((PIECE as f64 / cost) as usize).clamp(1, count);
-    (0..count).into_par_iter().with_min_len(least).for_each(work);
+    share(count, ((PIECE as f64 / cost) as usize).clamp(1, count), &work);
 }
 
 /// The sum of `term` over consecutive pieces of `0..count`, added in order; an element takes about `cost` nanoseconds.
 ///
 /// The cut depends on `count` alone, also when everything runs on one thread.
-pub(crate) fn sum(count: usize, cost: f64, term: impl Fn(std::ops::Range<usize>) -> f64 + Sync + Send) -> f64 {
+pub(crate) fn sum(count: usize, cost: f64, term: impl Fn(std::ops::Range<usize>) -> f64 + Sync) -> f64 {
     let piece = piece_len(cost);
-    let range = |i: usize| i * piece..((i + 1) * piece).min(count);
-    let pieces = count.div_ceil(piece);
-    if pieces < 2 || (count as f64 * cost) < WORTH_SHARING as f64 {
-        return (0..pieces).map(|i| term(range(i))).sum();
-    }
-    let partial: Vec<f64> = (0..pieces).into_par_iter().map(|i| term(range(i))).collect();
+    let mut partial = vec![0.0; count.div_ceil(piece)];
+    let sums = Shared::new(&mut partial);
+    tasks(count.div_ceil(piece), cost * piece as f64, |i| {
+        // SAFETY: each task has a place of its own.
+        let sum = unsafe { sums.slice(i, 1) };
+        sum[0] = term(i * piece..((i + 1) * piece).min(count));
+    });
     partial.into_iter().sum()
+}
+
+fn worth_sharing(count: usize, cost: f64) -> bool {
+    count as f64 * cost >= WORTH_SHARING as f64
+}
+
+/// The only parallel loop. Not generic: each instance of rayon's machinery would cost as much code as a kernel.
+fn share(count: usize, least: usize, work: &(dyn Fn(usize) + Sync)) {
+    (0..count).into_par_iter().with_min_len(least).for_each(work);
 }
 
 /// Runs `work` inside the thread pool, so that the many short parallel regions of a training step need not enter it
