@@ -31,6 +31,7 @@ mod product;
 mod turn;
 mod array;
 mod display;
+mod serde;
 mod math;
 mod ops;
 

@@ -226,3 +226,83 @@ fn expect<T: Element>(op: &'static str, x: &Tensor) -> Result<()> {
     let what = format!("the tensor is {}, the function takes {}", x.dtype(), T::DTYPE);
     Err(Error::dtype(op, what, "convert with to_dtype"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DType;
+
+    type Forward = fn(&Tensor) -> Tensor;
+
+    /// Name, function and definition; activations are tested in their own file.
+    const TABLE: [(&str, Forward, fn(f64) -> f64); 10] = [
+        ("neg", Tensor::neg, |x| -x),
+        ("abs", Tensor::abs, f64::abs),
+        ("sign", Tensor::sign, |x| if x == 0.0 { 0.0 } else { x.signum() }),
+        ("square", Tensor::square, |x| x * x),
+        ("recip", Tensor::recip, |x| 1.0 / x),
+        ("sqrt", Tensor::sqrt, f64::sqrt),
+        ("exp", Tensor::exp, f64::exp),
+        ("log", Tensor::log, f64::ln),
+        ("sin", Tensor::sin, f64::sin),
+        ("cos", Tensor::cos, f64::cos),
+    ];
+
+    #[test]
+    fn functions_equal_their_definitions() {
+        let len = if cfg!(miri) { 100 } else { 100_000 }; // long enough to be cut into pieces
+        let x = Tensor::arange(-6.0f64, 6.0, 12.0 / len as f64).unwrap();
+        for (name, function, definition) in TABLE {
+            for (dtype, tolerance) in [(DType::F64, 0.0), (DType::F32, 2.0 * f32::EPSILON as f64)] {
+                let x = x.to_dtype(dtype);
+                let y = function(&x).to_dtype(DType::F64);
+                let x = x.to_dtype(DType::F64);
+                for (&x, &y) in x.as_slice::<f64>().unwrap().iter().zip(y.as_slice::<f64>().unwrap()) {
+                    let expected = definition(x);
+                    let close = y == expected || (y - expected).abs() <= tolerance * expected.abs();
+                    assert!(close || (y.is_nan() && expected.is_nan()), "{name}({x}) = {y}, not {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn integers_are_refused_by_name() {
+        let x = Tensor::from([1i64]);
+        for (name, function, _) in TABLE {
+            let payload = std::panic::catch_unwind(|| function(&x)).unwrap_err();
+            let text = payload.downcast_ref::<String>().unwrap();
+            assert_eq!(*text, format!("{name}: expects f32 or f64, got i64; help: convert with to_dtype(DType::F32)"));
+        }
+    }
+
+    #[test]
+    fn signs_and_bounds_treat_nan_as_pytorch_does() {
+        let x = Tensor::from([f32::NAN, -2.0, -0.0, 3.0]);
+        assert_eq!(x.sign(), Tensor::from([0.0f32, -1.0, 0.0, 1.0]));
+        let y = x.clamp(-1.0, 1.0).to_vec::<f32>().unwrap();
+        assert!(y[0].is_nan());
+        assert_eq!(y[1..], [-1.0, 0.0, 1.0]);
+        assert_eq!(x.clamp(2.0, 1.0).to_vec::<f32>().unwrap()[1..], [1.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn own_functions_see_every_element() {
+        let (x, y) = (Tensor::from([[1i64, 2], [3, 4]]), Tensor::from([10i64, 20]));
+        assert_eq!(x.map::<i64>(|x| x * x).unwrap(), Tensor::from([[1i64, 4], [9, 16]]));
+        assert_eq!(x.zip::<i64>(&y, |x, y| y - x).unwrap(), Tensor::from([[9i64, 18], [7, 16]]));
+        assert_eq!(Tensor::scalar(2.0f64).exp().item::<f64>().unwrap(), 2f64.exp());
+        assert!(Tensor::zeros([3, 0], DType::F32).exp().is_empty());
+    }
+
+    #[test]
+    fn own_functions_of_another_type_are_refused() {
+        let (x, f) = (Tensor::from([1i64, 2]), Tensor::from([1.0f32, 2.0, 3.0]));
+        let text = x.map::<f32>(|x| x).unwrap_err().to_string();
+        assert_eq!(text, "map: the tensor is i64, the function takes f32; help: convert with to_dtype");
+        let text = x.zip::<i64>(&f, |x, _| x).unwrap_err().to_string();
+        assert_eq!(text, "zip: the tensor is f32, the function takes i64; help: convert with to_dtype");
+        let text = f.zip::<f32>(&f.slice(0, 0, 2).unwrap(), |x, _| x).unwrap_err().to_string();
+        assert_eq!(text, "zip: [3] and [2] do not broadcast: axis 0 is 3 against 2; help: one of them must be 1");
+    }
+}
