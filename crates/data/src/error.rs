@@ -1,5 +1,6 @@
 //! The one error of this crate: which operation, which file, what is wrong, what to do.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// let error = Error::new("my_set", "line 7 has 3 fields, expected 4", "export the table again");
 /// assert_eq!(error.to_string(), "my_set: line 7 has 3 fields, expected 4; help: export the table again");
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error(transparent)]
 pub struct Error(Box<ErrorKind>);
 
@@ -93,6 +94,13 @@ impl From<ErrorKind> for Error {
 impl From<maplet_tensor::Error> for Error {
     fn from(error: maplet_tensor::Error) -> Self {
         ErrorKind::Tensor(error).into()
+    }
+}
+
+/// The same text as `Display`: `unwrap` then prints a sentence, not a structure.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
