@@ -93,11 +93,8 @@ impl<M: Module> Trainer<M> {
     pub fn fit_loader(&mut self, loader: &Loader, options: FitOptions<'_>) -> Result<History> {
         if options.validation_split.is_some() {
             let what = "a validation split needs the dataset itself";
-            return Err(Error::new(
-                "fit_loader",
-                what,
-                "split it with train_validation_split before making the loader",
-            ));
+            let help = "split it with train_validation_split before making the loader";
+            return Err(Error::new("fit_loader", what, help));
         }
         let validation = options.validation;
         Run::fit(self, loader, validation, options)
@@ -150,36 +147,16 @@ impl<M: Module> Trainer<M> {
     /// # Errors
     /// As [`evaluate`](Self::evaluate).
     pub fn evaluate_with(&mut self, data: &dyn Dataset, more: &mut [&mut dyn Metric]) -> Result<Evaluation> {
-        let Self { model, loss, metrics, evaluation_batch_size, .. } = self;
-        let compiled = metrics.len();
-        let compiled_metrics = metrics.iter_mut().map(|metric| &mut **metric as &mut dyn Metric);
-        let mut metrics: Vec<&mut dyn Metric> =
-            compiled_metrics.chain(more.iter_mut().map(|metric| &mut **metric)).collect();
-        metrics.iter_mut().for_each(|metric| metric.reset());
-
-        let samples = data.len();
-        if samples == 0 {
+        if data.is_empty() {
             return Err(Error::new("evaluate", "the dataset is empty", ""));
         }
-        let (model, loss, batch_size) = (&*model, &**loss, *evaluation_batch_size);
-        let sum = par::enter(|| -> Result<f64> {
-            let mut sum = 0.0;
-            for start in (0..samples).step_by(batch_size) {
-                let indices: Vec<usize> = (start..samples.min(start + batch_size)).collect();
-                let batch = data.batch(&indices)?;
-                let place = |error: Error| error.at(format_args!("samples {start} to {}", start + indices.len() - 1));
-                let outputs = model.forward(&Var::from(&batch.inputs)).map_err(|error| place(error.into()))?;
-                let loss = loss.loss(&outputs, &batch.targets).map_err(|error| place(error.into()))?;
-                sum += number(&loss)? * indices.len() as f64;
-                for metric in &mut metrics {
-                    metric.update(outputs.value(), &batch.targets).map_err(place)?;
-                }
-            }
-            Ok(sum)
-        })?;
-        let metrics =
-            metrics.iter().take(compiled).map(|metric| (metric.name().to_string(), metric.result())).collect();
-        Ok(Evaluation { loss: sum / samples as f64, metrics })
+        let mut metrics: Vec<&mut dyn Metric> = Vec::new();
+        self.metrics.iter_mut().for_each(|metric| metrics.push(&mut **metric));
+        more.iter_mut().for_each(|metric| metrics.push(&mut **metric));
+        metrics.iter_mut().for_each(|metric| metric.reset());
+        let (model, loss, batch_size) = (&self.model, &*self.loss, self.evaluation_batch_size);
+        let loss = par::enter(|| sweep(model, loss, &mut metrics, data, batch_size))?;
+        Ok(Evaluation { loss, metrics: self.measured() })
     }
 
     /// The model's outputs for many inputs, computed in batches.
@@ -264,6 +241,29 @@ impl<M> Trainer<M> {
     pub fn steps(&self) -> u64 {
         self.steps
     }
+}
+
+/// Shows every batch of the data to the metrics, and returns the mean loss of the samples.
+fn sweep(
+    model: &impl Module,
+    loss: &dyn Loss,
+    metrics: &mut [&mut dyn Metric],
+    data: &dyn Dataset,
+    batch_size: usize,
+) -> Result<f64> {
+    let mut sum = 0.0;
+    for start in (0..data.len()).step_by(batch_size) {
+        let indices: Vec<usize> = (start..data.len().min(start + batch_size)).collect();
+        let batch = data.batch(&indices)?;
+        let place = |error: Error| error.at(format_args!("samples {start} to {}", start + indices.len() - 1));
+        let outputs = model.forward(&Var::from(&batch.inputs)).map_err(|error| place(error.into()))?;
+        let loss = loss.loss(&outputs, &batch.targets).map_err(|error| place(error.into()))?;
+        sum += number(&loss)? * indices.len() as f64;
+        for metric in &mut *metrics {
+            metric.update(outputs.value(), &batch.targets).map_err(place)?;
+        }
+    }
+    Ok(sum / data.len() as f64)
 }
 
 /// The one number in a loss.

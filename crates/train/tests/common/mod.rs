@@ -11,7 +11,7 @@ use maplet_train::{Compile, FitOptions, Metrics, Progress, Trainer};
 /// `y = weight · x`, beginning with `weight = 0`.
 ///
 /// On [`twos`] with [`mse`] the loss is `(w − 2)²`, and a step of gradient descent multiplies `w − 2` by `1 − 2 lr`.
-pub struct Scale {
+pub(crate) struct Scale {
     weight: Param,
 }
 fields!(Scale: weight);
@@ -23,25 +23,25 @@ impl Module for Scale {
 }
 
 impl Scale {
-    pub fn new(weight: f32) -> Self {
+    pub(crate) fn new(weight: f32) -> Self {
         Self { weight: Param::new(Tensor::from([weight])) }
     }
 
-    pub fn weight(&self) -> f32 {
+    pub(crate) fn weight(&self) -> f32 {
         self.weight.value().item().unwrap()
     }
 }
 
 /// `n` times the input 1 with the target 2.
-pub fn twos(n: usize) -> TensorDataset {
+pub(crate) fn twos(n: usize) -> TensorDataset {
     TensorDataset::new(Tensor::full([n, 1], 1.0f32), Tensor::full([n, 1], 2.0f32)).unwrap()
 }
 
-pub fn trainer(learning_rate: f64, metrics: impl Into<Metrics>) -> Trainer<Scale> {
+pub(crate) fn trainer(learning_rate: f64, metrics: impl Into<Metrics>) -> Trainer<Scale> {
     Scale::new(0.0).compile(Sgd::new(learning_rate), mse, metrics)
 }
 
 /// Batches of two, in order, and nothing shown.
-pub fn quiet<'a>(epochs: usize) -> FitOptions<'a> {
+pub(crate) fn quiet<'a>(epochs: usize) -> FitOptions<'a> {
     FitOptions::new().epochs(epochs).batch_size(2).shuffle(false).progress(Progress::none())
 }

@@ -1,0 +1,64 @@
+//! A real Ctrl-C, sent by the system: the first stops a training after its step, the second ends the process.
+#![cfg(all(unix, feature = "ctrlc"))]
+
+mod common;
+
+use common::{quiet, trainer, twos};
+use maplet_train::{Callback, Context, Result, StopSignal};
+use std::process::{Command, id};
+use std::time::{Duration, Instant};
+
+const CHILD: &str = "MAPLET_TEST_PRESSES_TWICE";
+
+/// Sends this process what a terminal sends at Ctrl-C.
+fn press() {
+    assert!(Command::new("sh").args(["-c", &format!("kill -INT {}", id())]).status().unwrap().success());
+}
+
+struct PressAt(usize);
+
+impl Callback for PressAt {
+    fn on_epoch_begin(&mut self, context: &mut Context<'_>) -> Result<()> {
+        if context.epoch == self.0 {
+            press();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn the_first_ctrl_c_ends_the_training() {
+    if std::env::var_os(CHILD).is_some() {
+        return;
+    }
+    let signal = StopSignal::on_ctrl_c().unwrap();
+    let mut trainer = trainer(0.25, ());
+    // The signal arrives when the system likes: some of these many epochs later.
+    let options = quiet(10_000_000).callback(PressAt(3)).stop_signal(signal.clone());
+    let history = trainer.fit(&twos(2), options).unwrap();
+    assert!(history.stopped.is_some_and(|why| why.starts_with("stopped in epoch ")));
+    assert!(trainer.steps() >= 3 && signal.is_requested());
+    signal.clear();
+    assert!(!StopSignal::on_ctrl_c().unwrap().is_requested()); // the same flag
+}
+
+#[test]
+fn the_second_ctrl_c_ends_the_process() {
+    if std::env::var_os(CHILD).is_none() {
+        let name = "the_second_ctrl_c_ends_the_process";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let output = child.args(["--exact", name]).env(CHILD, "1").output().unwrap();
+        assert_eq!(output.status.code(), Some(130));
+        return;
+    }
+    let signal = StopSignal::on_ctrl_c().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    press();
+    while !signal.is_requested() && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    press();
+    while Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+}
