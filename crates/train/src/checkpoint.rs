@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 const KIND: &str = "checkpoint";
-/// The part of the file that holds a [`Progress`]; the number rises when its fields change.
+/// The part of the file that holds a [`Saved`]; the number rises when its fields change.
 const PART: &str = "run.v1";
 
 /// How far a training is: so many steps of this epoch are done.
@@ -111,8 +111,12 @@ pub(crate) fn save<M: Module>(
 /// Brings the trainer to where the file was written, and says where that was.
 pub(crate) fn load<M: Module>(path: &Path, trainer: &mut Trainer<M>, loader: &Loader) -> Result<(Position, History)> {
     let file = Container::load(path)?.expect_kind(KIND)?;
-    let saved: Saved = codec::decode(file.blob(PART)?)
-        .map_err(|what| Error::new("resume", format!("{}: {what}", path.display()), "begin the training anew"))?;
+    let malformed =
+        |what: String| Error::new("resume", format!("{}: {what}", path.display()), "remove it to begin anew");
+    let saved: Saved = codec::decode(file.blob(PART)?).map_err(malformed)?;
+    if saved.at.epoch != saved.history.epochs.len() + 1 {
+        return Err(malformed(format!("epoch {} follows {} epochs", saved.at.epoch, saved.history.epochs.len())));
+    }
     let here = Data::of(trainer, loader);
     if saved.data != here {
         let what = format!("{} was written on {}, this training has {here}", path.display(), saved.data);

@@ -51,12 +51,10 @@ impl<'r, 'o, M: Module> Run<'r, 'o, M> {
         if cfg!(debug_assertions) {
             self.note(UNOPTIMIZED);
         }
-        if self.options.resume {
-            self.resume()?;
-        }
+        self.find_checkpoint()?;
         self.tell(|callback, context| callback.on_train_begin(context))?;
         self.save()?; // a folder that cannot be written is better known now than after an epoch
-        while self.stop.is_none() && self.at.epoch <= self.options.epochs {
+        while !self.is_stopped() && self.at.epoch <= self.options.epochs {
             self.epoch()?;
         }
         self.tell(|callback, context| callback.on_train_end(context))?;
@@ -78,10 +76,7 @@ impl<'r, 'o, M: Module> Run<'r, 'o, M> {
             let report = step.map_err(|error| self.failed(error))?;
             self.at.add(report);
             self.tell(|callback, context| callback.on_batch_end(context))?;
-            if self.options.stop_signal.is_requested() {
-                self.stop.get_or_insert(format!("stopped in epoch {}, after step {}", self.at.epoch, self.at.step));
-            }
-            if self.stop.is_some() {
+            if self.is_stopped() {
                 self.at.seconds += self.started.elapsed().as_secs_f64();
                 return self.save();
             }
@@ -154,25 +149,44 @@ impl<'r, 'o, M: Module> Run<'r, 'o, M> {
         error.at(format_args!("epoch {}, step {}", self.at.epoch, self.at.step))
     }
 
+    /// Whether a callback or the signal asks for the end.
+    fn is_stopped(&mut self) -> bool {
+        if self.options.stop_signal.is_requested() {
+            let Position { epoch, step, .. } = self.at;
+            self.stop.get_or_insert_with(|| match step {
+                0 => format!("stopped before epoch {epoch}"),
+                _ => format!("stopped in epoch {epoch}, after step {step}"),
+            });
+        }
+        self.stop.is_some()
+    }
+
     fn save(&mut self) -> Result<()> {
         let Some(path) = &self.options.checkpoint else { return Ok(()) };
         checkpoint::save(path, self.trainer, self.loader, &self.at, &self.history)
     }
 
-    fn resume(&mut self) -> Result<()> {
-        let Some(path) = self.options.checkpoint.clone() else {
-            return Err(Error::new(
-                "fit",
-                "there is no checkpoint to resume from",
-                "name its file with checkpoint(path)",
-            ));
-        };
-        if path.exists() {
-            (self.at, self.history) = checkpoint::load(&path, self.trainer, self.loader)?;
-            self.last_good = Snapshot::of(self.trainer, "of the checkpoint");
-            self.note(&format!("resumed from {}: epoch {}, step {}", path.display(), self.at.epoch, self.at.step + 1));
+    /// Goes on from the checkpoint file if it is there, and if that is what was asked for.
+    fn find_checkpoint(&mut self) -> Result<()> {
+        let (path, resume) = (self.options.checkpoint.clone(), self.options.resume);
+        match path {
+            None if resume => {
+                let help = "name its file with checkpoint(path)";
+                Err(Error::new("fit", "there is no checkpoint to resume from", help))
+            }
+            Some(path) if resume && path.exists() => {
+                (self.at, self.history) = checkpoint::load(&path, self.trainer, self.loader)?;
+                self.last_good = Snapshot::of(self.trainer, "of the checkpoint");
+                let Position { epoch, step, .. } = self.at;
+                self.note(&format!("resumed from {}: epoch {epoch}, step {}", path.display(), step + 1));
+                Ok(())
+            }
+            Some(path) if path.exists() => {
+                let what = format!("the checkpoint {} is there already", path.display());
+                Err(Error::new("fit", what, "go on from it with resume(), or remove it to begin anew"))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -154,7 +154,8 @@ impl<'a> FitOptions<'a> {
     }
 
     /// Writes everything that is needed to go on to this file: before the first step, after each epoch, and when the
-    /// training is stopped. A crash leaves the last one whole.
+    /// training is stopped. A crash leaves the last one whole. A file that is there already is not overwritten: that is
+    /// an error, unless the training is to [`resume`](Self::resume).
     #[must_use]
     pub fn checkpoint(mut self, path: impl Into<PathBuf>) -> Self {
         self.checkpoint = Some(path.into());

@@ -84,8 +84,12 @@ fn a_signal_stops_after_the_step() {
     assert_eq!(recorder.moments.last().unwrap(), "train ends");
     assert_eq!(history.stopped.as_deref(), Some("stopped in epoch 2, after step 1"));
     assert_eq!((history.epochs.len(), trainer.steps(), trainer.model().weight()), (1, 3, 1.75));
+
+    let history = trainer.fit(&twos(4), quiet(9).stop_signal(signal.clone())).unwrap();
+    assert_eq!((history.stopped.as_deref(), trainer.steps()), (Some("stopped before epoch 1"), 3));
     signal.clear();
-    assert!(!signal.is_requested());
+    let history = trainer.fit(&twos(4), quiet(1).stop_signal(signal)).unwrap();
+    assert_eq!((history.stopped, trainer.steps()), (None, 5));
 }
 
 #[test]
@@ -128,12 +132,14 @@ fn early_stopping_wants_more_than_min_delta() {
 
 #[test]
 fn the_model_is_saved_when_it_is_better() {
-    let saved_with = |make: &dyn Fn(Arc<Mutex<Vec<(usize, f32)>>>) -> ModelCheckpoint<'static>, learning_rate| {
-        let saved = Arc::new(Mutex::new(Vec::new()));
+    /// The epochs that were saved, with their weights.
+    type Saved = Arc<Mutex<Vec<(usize, f32)>>>;
+    let saved_with = |make: &dyn Fn(Saved) -> ModelCheckpoint<'static>, learning_rate| {
+        let saved = Saved::default();
         trainer(learning_rate, ()).fit(&twos(2), quiet(3).callback(make(saved.clone()))).unwrap();
         saved.lock().unwrap().clone()
     };
-    let note = |saved: Arc<Mutex<Vec<(usize, f32)>>>| {
+    let note = |saved: Saved| {
         move |model: &dyn maplet_nn_layers::Module, log: &maplet_train::EpochLog| {
             saved.lock().unwrap().push((log.epoch, params(model)[0].1.value().item::<f32>()?));
             Ok(())

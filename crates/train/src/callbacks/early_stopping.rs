@@ -63,7 +63,7 @@ impl EarlyStopping {
     fn check(&self, context: &mut Context<'_>) -> Result<()> {
         let Some((best, value)) = self.monitor.best("early_stopping", context.history)? else { return Ok(()) };
         let last = context.history.epochs.len();
-        if last - best >= self.patience.max(1) {
+        if last.saturating_sub(best) >= self.patience.max(1) {
             let name = &self.monitor.name;
             context.stop(format!("early stopping: {name} was best in epoch {best} ({})", Short(value)));
         }

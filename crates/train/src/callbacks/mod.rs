@@ -13,7 +13,8 @@ use crate::Result;
 
 /// Called at the moments of a training, in Keras's words; every method does nothing unless it is written.
 ///
-/// Callbacks are called in the order in which they were given. An error ends the training and comes out of `fit`.
+/// Callbacks are called in the order in which they were given, on a thread of the pool that trains. An error ends the
+/// training and comes out of `fit`.
 ///
 /// # Example
 /// ```

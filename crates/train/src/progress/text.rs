@@ -51,7 +51,7 @@ impl Epoch {
     pub(super) fn bar(&self) -> String {
         const WIDTH: usize = 30;
         let Self { step, steps, .. } = *self;
-        let done = if steps == 0 { WIDTH } else { WIDTH * step / steps };
+        let done = (WIDTH * step).checked_div(steps).unwrap_or(WIDTH);
         let head = if done < WIDTH { ">" } else { "" };
         let rest = ".".repeat(WIDTH - done - head.len());
         let digits = steps.to_string().len();
