@@ -46,6 +46,7 @@
 mod var;
 mod pass;
 mod node;
+mod few;
 mod backward;
 mod record;
 mod grads;

@@ -3,6 +3,7 @@
 //! A [`Node`] is one recorded op. It knows its parents, never its children, so a graph is freed with its last handle.
 //! Rules *return* gradients; only [`walk`] adds them up.
 
+use crate::few::Few;
 use crate::pass::{Pass, lock};
 use crate::{Error, Result, Var, Walk};
 use maplet_tensor::{DType, Shape};
@@ -18,6 +19,8 @@ pub(crate) struct Node {
     pass: u64,
     /// Set on leaves, where gradients are collected.
     leaf: Option<u64>,
+    /// Shape and type of each output, and so of each gradient that may arrive.
+    outputs: Few<(Shape, DType)>,
     rules: Mutex<Rules>,
 }
 
@@ -25,7 +28,7 @@ pub(crate) struct Node {
 #[derive(Clone)]
 pub(crate) enum Rules {
     /// One rule for each parent, for a node with one output. A leaf has no edges.
-    Edges(Vec<Edge>),
+    Edges(Few<Edge>),
     /// One rule for all parents, for ops whose gradients share work or that have several outputs.
     Joint(Vec<Option<Parent>>, Arc<JointRule>),
     /// Used up by an earlier walk.
@@ -37,8 +40,6 @@ pub(crate) enum Rules {
 pub(crate) struct Parent {
     pub(crate) node: Arc<Node>,
     pub(crate) out: u32,
-    pub(crate) shape: Shape,
-    pub(crate) dtype: DType,
 }
 
 #[derive(Clone)]
@@ -73,73 +74,91 @@ pub(crate) fn walk(
     mode: Walk,
     only: Option<&Only>,
 ) -> Result<Found> {
-    let pass = pass.with_quiet(mode != Walk::WithGraph);
-    let mut pending = Pending::new();
-    let mut found = Found::new();
+    let mut front =
+        Front { pass: pass.with_quiet(mode != Walk::WithGraph), only, pending: BTreeMap::new(), found: Found::new() };
     for (output, dy) in seeds {
-        give(&mut pending, op, output, dy, &pass)?;
+        front.give(op, output, dy)?;
     }
-    while let Some((_, (node, mut dys))) = pending.pop_last() {
-        for (out, dy) in dys.iter().enumerate() {
-            let key = node.key(out as u32);
-            if let (Some(dy), true) = (dy, only.map_or(node.leaf.is_some(), |only| only.targets.contains(&key))) {
-                add(found.entry(key).or_default(), dy.clone())?;
-            }
-        }
-        if !only.map_or(node.leaf.is_none(), |only| only.goes_on_below(&node)) {
+    while let Some((_, (node, mut dys))) = front.pending.pop_last() {
+        if front.stops_at(&node, &dys) {
             continue;
         }
-        let wanted = |parent: &Parent| only.is_none_or(|only| only.useful.contains_key(&parent.node.seq));
         match node.take_rules(mode == Walk::Consume) {
             Rules::Edges(mut edges) => {
-                edges.retain(|edge| wanted(&edge.parent));
+                edges.retain(|edge| front.wants(&edge.parent));
                 let (Some(last), Some(Some(dy))) = (edges.pop(), dys.pop()) else { continue };
                 for Edge { parent, rule } in edges {
-                    give(&mut pending, node.op, parent, rule(dy.clone(), &node)?, &pass)?;
+                    front.give(node.op, parent, rule(dy.clone(), &node)?)?;
                 }
-                give(&mut pending, node.op, last.parent, (last.rule)(dy, &node)?, &pass)?;
+                front.give(node.op, last.parent, (last.rule)(dy, &node)?)?;
             }
             Rules::Joint(parents, rule) => {
-                let want: Vec<bool> = parents.iter().map(|parent| parent.as_ref().is_some_and(wanted)).collect();
-                for (parent, dx) in parents.into_iter().zip(rule(dys, &want)?) {
+                let want = |parent: &Option<Parent>| parent.as_ref().is_some_and(|parent| front.wants(parent));
+                let want: Vec<bool> = parents.iter().map(want).collect();
+                for (parent, dx) in parents.into_iter().zip(rule(dys.into_iter().collect(), &want)?) {
                     if let (Some(parent), Some(dx)) = (parent, dx) {
-                        give(&mut pending, node.op, parent, dx, &pass)?;
+                        front.give(node.op, parent, dx)?;
                     }
                 }
             }
             Rules::Walked => return Err(walked(node.op)),
         }
     }
-    Ok(found)
+    Ok(front.found)
+}
+
+/// How far a walk has come.
+struct Front<'a> {
+    pass: Pass,
+    only: Option<&'a Only>,
+    /// Nodes to be walked, by number, with the gradient of each output so far.
+    pending: BTreeMap<u64, (Arc<Node>, Few<Option<Var>>)>,
+    found: Found,
 }
 
 /// Gradients found, by what they belong to.
 pub(crate) type Found = BTreeMap<Key, Option<Var>>;
-/// Nodes to be walked, by number, with the gradient of each output so far.
-type Pending = BTreeMap<u64, (Arc<Node>, Vec<Option<Var>>)>;
 
-/// Adds `dx` to the gradient that waits at `parent`.
-fn give(pending: &mut Pending, op: &'static str, parent: Parent, dx: Var, pass: &Pass) -> Result<()> {
-    if (dx.shape(), dx.dtype()) != (parent.shape, parent.dtype) {
-        let (has, wants) = (dx.shape(), parent.shape);
-        let what = format!("the gradient is {} {has}, the value {} {wants}", dx.dtype(), parent.dtype);
-        return Err(Error::graph(op, what, "a rule returns a gradient of its input's shape and type"));
+impl Front<'_> {
+    /// Adds `dx` to the gradient that waits at `parent`; at a leaf it has arrived.
+    fn give(&mut self, op: &'static str, parent: Parent, dx: Var) -> Result<()> {
+        let (shape, dtype) = parent.node.outputs.get(parent.out as usize).expect("an output that the node made");
+        if (dx.shape(), dx.dtype()) != (*shape, *dtype) {
+            let what = format!("the gradient is {} {}, the value {dtype} {shape}", dx.dtype(), dx.shape());
+            return Err(Error::graph(op, what, "a rule returns a gradient of its input's shape and type"));
+        }
+        let slot = match parent.node.leaf {
+            Some(id) => self.found.entry(Key::Leaf(id)).or_default(),
+            None => {
+                let waiting = self.pending.entry(parent.node.seq).or_insert_with(|| (parent.node, Few::new()));
+                waiting.1.slot(parent.out as usize)
+            }
+        };
+        // Gradients add up: the first is moved in, the others are added.
+        let dx = dx.settled(&self.pass);
+        *slot = Some(match slot.take() {
+            Some(sum) => sum.accumulate(dx)?,
+            None => dx,
+        });
+        Ok(())
     }
-    let (_, dys) = pending.entry(parent.node.seq).or_insert_with(|| (parent.node, Vec::with_capacity(1)));
-    let out = parent.out as usize;
-    if dys.len() <= out {
-        dys.resize(out + 1, None);
-    }
-    add(&mut dys[out], dx.settled(pass))
-}
 
-/// Gradients add up: the first is moved in, the others are added.
-fn add(slot: &mut Option<Var>, dx: Var) -> Result<()> {
-    *slot = Some(match slot.take() {
-        Some(sum) => sum.accumulate(dx)?,
-        None => dx,
-    });
-    Ok(())
+    /// Whether a gradient at `parent` is of use.
+    fn wants(&self, parent: &Parent) -> bool {
+        self.only.is_none_or(|only| only.useful.contains_key(&parent.node.seq))
+    }
+
+    /// Keeps the gradient of a target; says whether there is nothing to be found below `node`.
+    fn stops_at(&mut self, node: &Node, dys: &Few<Option<Var>>) -> bool {
+        let Some(only) = self.only else { return false };
+        for (out, dy) in dys.iter().enumerate() {
+            let key = node.key(out as u32);
+            if only.targets.contains(&key) {
+                self.found.insert(key, dy.clone());
+            }
+        }
+        only.useful.get(&node.seq) != Some(&true)
+    }
 }
 
 /// The values that a walk is asked for, and the nodes that lead to them.
@@ -176,16 +195,17 @@ impl Only {
         }
         Ok(Self { targets, useful })
     }
-
-    /// Whether a target lies strictly below `node`.
-    fn goes_on_below(&self, node: &Node) -> bool {
-        self.useful.get(&node.seq) == Some(&true)
-    }
 }
 
 impl Node {
-    pub(crate) fn new(seq: u64, op: &'static str, pass: u64, leaf: Option<u64>, rules: Rules) -> Self {
-        Self { seq, op, pass, leaf, rules: Mutex::new(rules) }
+    pub(crate) fn new(
+        (pass, seq): (u64, u64),
+        op: &'static str,
+        leaf: Option<u64>,
+        outputs: Few<(Shape, DType)>,
+        rules: Rules,
+    ) -> Self {
+        Self { seq, op, pass, leaf, outputs, rules: Mutex::new(rules) }
     }
 
     pub(crate) fn op(&self) -> &'static str {

@@ -2,6 +2,7 @@
 //! carries what the forward computation would otherwise have to change in the model.
 
 use crate::Var;
+use crate::few::Few;
 use crate::node::{Node, Rules};
 use maplet_tensor::{Rng, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,14 +130,21 @@ impl Pass {
         if let Some(audit) = &self.shared.audit {
             lock(audit).joined.insert(id);
         }
-        let node = self.node("leaf", Some(id), Rules::Edges(Vec::new()));
+        let node = self.node("leaf", Some(id), [&value], Rules::Edges(Few::new()));
         Var { node: Some(node), ..self.input(value) }
     }
 
     /// The next node: its number is higher than that of every node made before, on any thread.
-    pub(crate) fn node(&self, op: &'static str, leaf: Option<u64>, rules: Rules) -> Arc<Node> {
-        let seq = self.shared.nodes.fetch_add(1, Relaxed);
-        Arc::new(Node::new(seq, op, self.shared.id, leaf, rules))
+    pub(crate) fn node<'y>(
+        &self,
+        op: &'static str,
+        leaf: Option<u64>,
+        outputs: impl IntoIterator<Item = &'y Tensor>,
+        rules: Rules,
+    ) -> Arc<Node> {
+        let place = (self.shared.id, self.shared.nodes.fetch_add(1, Relaxed));
+        let outputs = outputs.into_iter().map(|y| (y.shape(), y.dtype())).collect();
+        Arc::new(Node::new(place, op, leaf, outputs, rules))
     }
 
     /// Remembers, if audited, that `op` lets no gradient through to `x`.

@@ -3,6 +3,7 @@
 //! The ops of this crate and users' own ops are written with the same functions.
 
 use crate::backward::sealed::Sealed as _;
+use crate::few::Few;
 use crate::node::{Edge, EdgeRule, JointRule, Key, Node, Only, Parent, Rules, walk};
 use crate::{Error, Pass, Result, Var, Walk};
 use maplet_tensor::{DType, Shape, Tensor};
@@ -30,7 +31,7 @@ use std::sync::Arc;
 /// # Ok::<(), maplet_autograd::Error>(())
 /// ```
 pub fn record(op: &'static str, y: Tensor) -> Record {
-    Record { op, y, meeting: Ok(Meeting::default()), edges: Vec::new() }
+    Record { op, y, meeting: Ok(Meeting::default()), edges: Few::new() }
 }
 
 /// An op that is being recorded: see [`record`].
@@ -39,7 +40,7 @@ pub struct Record {
     op: &'static str,
     y: Tensor,
     meeting: Result<Meeting>,
-    edges: Vec<Edge>,
+    edges: Few<Edge>,
 }
 
 impl Record {
@@ -47,29 +48,60 @@ impl Record {
     ///
     /// Rules are written in `Var` operations, so that gradients can be differentiated again; they return gradients and
     /// never add them up. If `x` needs no gradient, the rule and what it would have saved are dropped at once.
-    pub fn pull(self, x: &Var, rule: impl Fn(Var) -> Result<Var> + Send + Sync + 'static) -> Self {
-        self.edge(x, |_| Arc::new(move |dy, _: &Arc<Node>| rule(dy)))
+    pub fn pull(mut self, x: &Var, rule: impl Fn(Var) -> Result<Var> + Send + Sync + 'static) -> Self {
+        self.edge(x, |_| Arc::new(move |dy, _: &Arc<Node>| rule(dy)));
+        self
     }
 
     /// As [`pull`](Self::pull), for a rule that wants the op's own output as well: `rule(dy, y)`.
     ///
     /// A rule that captured the output as a tensor would be right at first order and wrong at second.
-    pub fn pull_with(self, x: &Var, rule: impl Fn(Var, &Var) -> Result<Var> + Send + Sync + 'static) -> Self {
+    pub fn pull_with(mut self, x: &Var, rule: impl Fn(Var, &Var) -> Result<Var> + Send + Sync + 'static) -> Self {
         self.edge(x, |y| {
-            let value = y.clone();
+            let y = y.clone();
             Arc::new(move |dy: Var, node: &Arc<Node>| {
-                let y = Var { node: Some(node.clone()), pass: dy.pass.clone(), ..Var::from(&value) };
+                let y = output(&y, node, &dy);
                 rule(dy, &y)
             })
-        })
+        });
+        self
     }
 
-    fn edge(mut self, x: &Var, rule: impl FnOnce(&Tensor) -> Arc<EdgeRule>) -> Self {
+    /// As [`pull_with`](Self::pull_with), with a kernel that does the same in one go: it is called in a plain walk, and
+    /// `rule` in a recorded one.
+    ///
+    /// ```
+    /// # use maplet_autograd::{Result, Var, record};
+    /// fn tanh(x: &Var) -> Result<Var> {
+    ///     record("tanh", x.value().tanh())
+    ///         .pull_fused(x, |dy, y| y.tanh_grad(&dy), |dy, y| dy.mul(&y.square().neg().add_scalar(1.0)))
+    ///         .done()
+    /// }
+    /// ```
+    pub fn pull_fused<E: Into<Error>>(
+        mut self,
+        x: &Var,
+        kernel: impl Fn(Tensor, &Tensor) -> Result<Tensor, E> + Send + Sync + 'static,
+        rule: impl Fn(Var, &Var) -> Result<Var> + Send + Sync + 'static,
+    ) -> Self {
+        self.edge(x, |y| {
+            let y = y.clone();
+            Arc::new(move |dy: Var, node: &Arc<Node>| match dy.is_quiet() {
+                true => Ok(kernel(dy.value, &y).map_err(Into::into)?.into()),
+                false => {
+                    let y = output(&y, node, &dy);
+                    rule(dy, &y)
+                }
+            })
+        });
+        self
+    }
+
+    fn edge(&mut self, x: &Var, rule: impl FnOnce(&Tensor) -> Arc<EdgeRule>) {
         self.meet(x, x.loose);
         if let (Some(parent), false) = (x.parent(), x.is_quiet()) {
             self.edges.push(Edge { parent, rule: rule(&self.y) });
         }
-        self
     }
 
     /// The input `x` takes part but gets no gradient: an index, a mask, the argument of a comparison.
@@ -96,7 +128,7 @@ impl Record {
         let Meeting { pass, loose } = self.meeting?.settle(self.op)?;
         let node = match &pass {
             Some(pass) if !pass.quiet && !self.edges.is_empty() => {
-                Some(pass.node(self.op, None, Rules::Edges(self.edges)))
+                Some(pass.node(self.op, None, [&self.y], Rules::Edges(self.edges)))
             }
             _ => None,
         };
@@ -107,6 +139,11 @@ impl Record {
     pub(crate) fn single(self) -> Var {
         self.done().unwrap_or_else(|error| panic!("{error}"))
     }
+}
+
+/// The output of `node`, for a rule that `dy` arrives at.
+fn output(y: &Tensor, node: &Arc<Node>, dy: &Var) -> Var {
+    Var { node: Some(node.clone()), pass: dy.pass.clone(), ..Var::from(y) }
 }
 
 /// Records an op with one rule for all its inputs, for gradients that share work.
@@ -258,7 +295,8 @@ fn record_joint(
     let Meeting { pass, loose } = meeting.settle(op)?;
     let node = match &pass {
         Some(pass) if !pass.quiet && xs.iter().any(|x| x.is_recorded()) => {
-            Some(pass.node(op, None, Rules::Joint(xs.iter().map(|x| x.parent()).collect(), rule())))
+            let parents = xs.iter().map(|x| x.parent()).collect();
+            Some(pass.node(op, None, &ys, Rules::Joint(parents, rule())))
         }
         _ => None,
     };

@@ -140,8 +140,7 @@ impl Var {
 
     /// Where a rule sends this value's gradient.
     pub(crate) fn parent(&self) -> Option<Parent> {
-        let node = self.node.clone()?;
-        Some(Parent { node, out: self.out, shape: self.shape(), dtype: self.dtype() })
+        Some(Parent { node: self.node.clone()?, out: self.out })
     }
 
     /// Whether this handle travels through a plain backward walk, where nothing is recorded.

@@ -37,7 +37,7 @@ fn sample(shape: &[usize]) -> Tensor {
     let mut rng = Rng::new(shape.elements() as u64);
     let order = rng.permutation(shape.elements());
     let step = 1.7 / shape.elements().max(1) as f64;
-    let number = |i: usize| (0.3 + (i as f64 + 0.5) * step) * if rng.next_u64() % 2 == 0 { 1.0 } else { -1.0 };
+    let number = |i: usize| (0.3 + (i as f64 + 0.5) * step) * if rng.below(2) == 0 { 1.0 } else { -1.0 };
     Tensor::from_vec(order.into_iter().map(number).collect(), shape).unwrap()
 }
 

@@ -16,11 +16,11 @@ const OF_ITS_TYPE: &str = "the elements of the tensor's own type";
 /// The writer's.
 pub fn write_elements(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
     fn pieces<T: Copy, const N: usize>(out: &mut impl Write, slice: &[T], bytes: fn(T) -> [u8; N]) -> io::Result<()> {
-        let mut buffer = Vec::with_capacity(PIECE.min(slice.len() * N));
+        let mut buffer = vec![0; PIECE.min(slice.len() * N)];
         for piece in slice.chunks(PIECE / N) {
-            buffer.clear();
-            piece.iter().for_each(|&x| buffer.extend_from_slice(&bytes(x)));
-            out.write_all(&buffer)?;
+            let filled = &mut buffer[..piece.len() * N];
+            piece.iter().zip(filled.chunks_exact_mut(N)).for_each(|(&x, out)| out.copy_from_slice(&bytes(x)));
+            out.write_all(filled)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! A rule that can be written in the output is handed the output (`pull_with`).
 
 use crate::{Error, Result, Var, record, record_fused};
-use maplet_tensor::Activation;
+use maplet_tensor::{Activation, Tensor};
 use std::f64::consts::TAU;
 
 /// Elementary functions.
@@ -86,25 +86,42 @@ impl Var {
 impl Var {
     /// `max(x, 0)`; its gradient at 0 is 0.
     pub fn relu(&self) -> Var {
-        record("relu", self.value().relu()).pull_with(self, |dy, y| y.relu_grad(&dy)).single()
+        record("relu", self.value().relu())
+            .pull_fused(
+                self,
+                |dy, y| y.relu_grad(&dy),
+                |dy, y| dy.mul(&dy.constant(y.value().sign())), // 1 where positive, else 0
+            )
+            .single()
     }
 
     /// `x` where positive, else `slope · x`.
     pub fn leaky_relu(&self, slope: f64) -> Var {
-        let x = self.clone();
+        let (x, saved) = (self.value().clone(), self.value().clone());
         record("leaky_relu", self.value().leaky_relu(slope))
-            .pull(self, move |dy| x.leaky_relu_grad(&dy, slope))
+            .pull_fused(
+                self,
+                move |dy, _| x.leaky_relu_grad(&dy, slope),
+                move |dy, y| {
+                    let ones = Tensor::ones(y.shape(), y.dtype());
+                    dy.mul(&dy.constant(saved.leaky_relu_grad(&ones, slope)?))
+                },
+            )
             .single()
     }
 
     /// The logistic function `1 / (1 + e⁻ˣ)`.
     pub fn sigmoid(&self) -> Var {
-        record("sigmoid", self.value().sigmoid()).pull_with(self, |dy, y| y.sigmoid_grad(&dy)).single()
+        record("sigmoid", self.value().sigmoid())
+            .pull_fused(self, |dy, y| y.sigmoid_grad(&dy), |dy, y| dy.mul(&y.sub(&y.square())?))
+            .single()
     }
 
     /// The hyperbolic tangent.
     pub fn tanh(&self) -> Var {
-        record("tanh", self.value().tanh()).pull_with(self, |dy, y| y.tanh_grad(&dy)).single()
+        record("tanh", self.value().tanh())
+            .pull_fused(self, |dy, y| y.tanh_grad(&dy), |dy, y| dy.mul(&y.square().neg().add_scalar(1.0)))
+            .single()
     }
 
     /// `x · sigmoid(x)`, also called swish.
@@ -123,8 +140,10 @@ impl Var {
     /// # Reference
     /// Hendrycks & Gimpel (2016), "Gaussian Error Linear Units".
     pub fn gelu(&self) -> Var {
-        let x = self.clone();
-        record("gelu", self.value().gelu()).pull(self, move |dy| x.gelu_grad(&dy)).single()
+        let (x, saved) = (self.clone(), self.value().clone());
+        record("gelu", self.value().gelu())
+            .pull_fused(self, move |dy, _| saved.gelu_grad(&dy), move |dy, _| x.gelu_grad(&dy))
+            .single()
     }
 }
 
@@ -139,40 +158,9 @@ impl Var {
     }
 }
 
-/// The gradients of activations as ops, so that they can be differentiated again.
 impl Var {
-    /// `dy` where the input or output `self` of a ReLU is positive.
-    fn relu_grad(&self, dy: &Var) -> Result<Var> {
-        let y = self.clone();
-        let dx = self.value().relu_grad(dy.value())?;
-        record("relu_grad", dx).cut(self).pull(dy, move |d| y.relu_grad(&d)).done()
-    }
-
-    fn leaky_relu_grad(&self, dy: &Var, slope: f64) -> Result<Var> {
-        let x = self.clone();
-        let dx = self.value().leaky_relu_grad(dy.value(), slope)?;
-        record("leaky_relu_grad", dx).cut(self).pull(dy, move |d| x.leaky_relu_grad(&d, slope)).done()
-    }
-
-    /// `dy (y − y²)` for the output `y = self`; and again, by the output: `dy (1 − 2y)`.
-    fn sigmoid_grad(&self, dy: &Var) -> Result<Var> {
-        let (y, again, dy_again) = (self.clone(), self.clone(), dy.clone());
-        record("sigmoid_grad", self.value().sigmoid_grad(dy.value())?)
-            .pull(dy, move |d| y.sigmoid_grad(&d))
-            .pull(self, move |d| d.mul(&dy_again)?.mul(&again.mul_scalar(-2.0).add_scalar(1.0)))
-            .done()
-    }
-
-    /// `dy (1 − y²)` for the output `y = self`; and again, by the output: `−2 y dy`.
-    fn tanh_grad(&self, dy: &Var) -> Result<Var> {
-        let (y, again, dy_again) = (self.clone(), self.clone(), dy.clone());
-        record("tanh_grad", self.value().tanh_grad(dy.value())?)
-            .pull(dy, move |d| y.tanh_grad(&d))
-            .pull(self, move |d| d.mul(&dy_again)?.mul(&again.mul_scalar(-2.0)))
-            .done()
-    }
-
-    /// `dy · (Φ(x) + x φ(x))`; and again, since `φ′ = −x φ`: `dy · φ(x) (2 − x²)`.
+    /// The gradient of [`gelu`](Self::gelu) as an op: `dy · (Φ(x) + x φ(x))` for `x = self`. Its own, since `φ′ = −x φ`, is
+    /// `dy · φ(x) (2 − x²)`.
     fn gelu_grad(&self, dy: &Var) -> Result<Var> {
         let (x, again, dy_again) = (self.clone(), self.clone(), dy.clone());
         record("gelu_grad", self.value().gelu_grad(dy.value())?)

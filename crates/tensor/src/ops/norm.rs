@@ -5,7 +5,7 @@
 
 use crate::dtype::dispatch_float;
 use crate::simd::vectorized;
-use crate::{Element, Error, Float, Result, Shape, Tensor, par};
+use crate::{Error, Float, Result, Shape, Tensor, par};
 
 /// About the nanoseconds that one element takes.
 pub(super) const COST: f64 = 0.4;
