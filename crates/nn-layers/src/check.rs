@@ -234,7 +234,7 @@ fn one_step_down<M: Module>(module: &mut M, x: &Tensor, target: &Tensor) -> Resu
 mod tests {
     use super::*;
     use crate::func;
-    use maplet_autograd::{State, fields, record};
+    use maplet_autograd::{Item, ItemMut, Path, State, Visit, fields, record};
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     const EXPECT: Expect<'_> = Expect { input: &[3, 2], output: &[3, 2], parameters: &[], states: &[], refuses: &[] };
@@ -308,5 +308,49 @@ mod tests {
         let cut = scale(|x, w| Ok(x.mul(&w.detach())?));
         let help = "help: use it with param.on(x)";
         assert_eq!(text(cut, &SCALE), format!("check_module: `weight` has no gradient; {help}"));
+    }
+
+    /// Two parameters under one name: only one of them would come back from a file.
+    struct Twins(Param, Param);
+
+    impl Visit for Twins {
+        fn visit<'a>(&'a self, path: &Path<'_>, show: &mut dyn FnMut(&Path<'_>, Item<'a>)) {
+            [&self.0, &self.1].map(|param| param.visit(&path.field("weight"), show));
+        }
+
+        fn visit_mut<'a>(&'a mut self, path: &Path<'_>, show: &mut dyn FnMut(&Path<'_>, ItemMut<'a>)) {
+            [&mut self.0, &mut self.1].map(|param| param.visit_mut(&path.field("weight"), show));
+        }
+    }
+
+    impl Module for Twins {
+        fn forward(&self, x: &Var) -> Result<Var> {
+            Ok(x.mul(&self.0.on(x))?.add(&self.1.on(x))?)
+        }
+    }
+
+    #[test]
+    fn what_a_file_cannot_hold_is_found() {
+        let twins = Twins(Param::new(Tensor::from([2.0f32, 1.0])), Param::new(Tensor::from([0.5f32, 3.0])));
+        let found = text(twins, &Expect { parameters: &[("weight", &[2]), ("weight", &[2])], ..EXPECT });
+        assert!(found.starts_with("save: ") && found.contains("weight"), "{found}");
+    }
+
+    /// Of 50 elements, every third is compared with differences: element 1 is not, but the step down stumbles over it.
+    #[test]
+    fn a_wrong_gradient_between_the_compared_elements_is_found() {
+        let weight = Param::new(Tensor::arange(1.0f32, 51.0, 1.0).unwrap());
+        let lie = |x: &Var, w: &Var| {
+            let mut factor = Tensor::full([50], 1.0f64);
+            factor.as_mut_slice::<f64>()?[1] = 100.0;
+            let (input, by) = (x.clone(), w.clone());
+            let dw = move |dy: Var| dy.mul(&input)?.sum(0, false)?.mul(&dy.constant(&factor));
+            let y = x.value().mul(w.value())?;
+            Ok(record("mul", y).pull(x, move |dy| dy.mul(&by)).pull(w, dw).done()?)
+        };
+        let scale = Scale { weight, offset: State::new(Tensor::from([0.0f32])), rule: lie };
+        let (parameters, states): (Named<'_>, Named<'_>) = (&[("weight", &[50])], &[("offset", &[1])]);
+        let found = text(scale, &Expect { input: &[3, 50], output: &[3, 50], parameters, states, refuses: &[] });
+        assert!(found.starts_with("check_module: gain of one step of gradient descent: found"), "{found}");
     }
 }

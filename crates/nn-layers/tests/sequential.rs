@@ -48,9 +48,11 @@ fn the_table_shows_what_each_layer_is_and_costs() {
 #[test]
 fn names_are_those_of_pytorchs_sequential() {
     let model = Sequential::input([3, 4, 4]).batch_norm2d().conv2d(2, 3).no_bias().flatten().layer_norm().linear(5);
-    let model = model.build(1).unwrap();
+    let model = model.linear(3).no_bias().build(1).unwrap();
     let names: Vec<String> = params(&model).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["0.weight", "0.bias", "1.weight", "3.weight", "3.bias", "4.weight", "4.bias"]);
+    assert_eq!(names, ["0.weight", "0.bias", "1.weight", "3.weight", "3.bias", "4.weight", "4.bias", "5.weight"]);
+    let found = params(&model).iter().map(|(_, param)| param.value().len() as u64).sum::<u64>();
+    assert_eq!(found, model.rows().iter().map(|row| row.parameters).sum::<u64>());
     let names: Vec<String> = states(&model).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["0.running_mean", "0.running_var"]);
 }
@@ -110,6 +112,8 @@ fn the_seed_decides_each_layer_by_itself() {
     assert_ne!(bits(&model), bits(&mnist_cnn().build(2).unwrap()));
     let longer = bits(&mnist_cnn().relu().linear(4).build(1).unwrap());
     assert_eq!(bits(&model), longer[..6]);
+    let twins = bits(&Sequential::input([4]).linear(4).linear(4).build(1).unwrap());
+    assert_ne!(twins[0], twins[2]);
     let from_config = Sequential::from_config(&model.config(), 1).unwrap();
     assert_eq!(bits(&model), bits(&from_config));
 }

@@ -129,6 +129,33 @@ fn a_damaged_state_is_refused_and_leaves_the_old_one() {
 }
 
 #[test]
+fn a_loaded_state_meets_the_model_once_and_then_goes_on_with_a_part_of_it() {
+    struct Part {
+        weight: Param,
+    }
+    fields!(Part: weight);
+    let (mut whole, mut adam) = (model(3), Adam::new(0.1));
+    adam.load_state(state()).unwrap();
+    run(&mut whole, &mut adam, 0..1);
+    let mut part = Part { weight: whole.weight };
+    let before = part.weight.value().clone();
+    let x = Pass::train(0).input(Tensor::from([1.0f32]));
+    let loss = part.weight.on(&x).square().sum(.., false).unwrap();
+    adam.step(&mut part, &loss.backward().unwrap()).unwrap();
+    assert_ne!(part.weight.value(), &before);
+}
+
+#[test]
+fn a_parameter_frozen_after_its_gradient_was_found_stays_too() {
+    let mut model = model(3);
+    let (grads, before) = (gradients(&model, 0), bits(&model));
+    model.weight.set_trainable(false);
+    Sgd::new(0.1).step(&mut model, &grads).unwrap();
+    assert_eq!(bits(&model)[..6], before[..6]);
+    assert_ne!(bits(&model)[6..], before[6..]);
+}
+
+#[test]
 fn frozen_parameters_stay_and_start_afresh_later() {
     let (mut model, mut adam) = (model(3), Adam::new(0.1));
     model.weight.set_trainable(false);
