@@ -52,6 +52,16 @@ fn a_training_that_explodes_ends_with_the_last_good_epoch() {
 }
 
 #[test]
+fn an_epoch_that_ends_in_infinite_weights_is_not_good() {
+    // Its loss is a plain 4; the update of 4 · 10³⁸ is more than f32 can hold.
+    let mut trainer = trainer(1e38, ());
+    let error = trainer.fit(&twos(2), quiet(5)).unwrap_err().to_string();
+    assert!(error.starts_with("epoch 2, step 1: loss: it is "), "{error}");
+    assert!(error.contains("the model holds the weights from before the training"), "{error}");
+    assert_eq!(trainer.model().weight(), 0.0);
+}
+
+#[test]
 fn the_optimizer_is_put_back_with_the_weights() {
     // Once the bad sample is gone, the training goes on as if it had never been there.
     let good = twos(4);

@@ -6,7 +6,7 @@ use common::{Scale, quiet, trainer, twos};
 use maplet_data::{Batch, Loader, TensorDataset};
 use maplet_nn_layers::{Sequential, cross_entropy, mse};
 use maplet_optim::Sgd;
-use maplet_tensor::{Rng, Tensor};
+use maplet_tensor::{DType, Rng, Tensor};
 use maplet_train::{Accuracy, Compile, ConfusionMatrix, FitOptions, Metric, Progress};
 
 #[test]
@@ -50,7 +50,7 @@ fn predictions_are_the_model_s_outputs_in_order() {
     let trainer = Scale::new(3.0).compile(Sgd::new(0.1), mse, ()).evaluation_batch_size(2);
     let outputs = trainer.predict(&Tensor::from([[1.0f32], [2.0], [-1.0]])).unwrap();
     assert_eq!(outputs, Tensor::from([[3.0f32], [6.0], [-3.0]]));
-    assert_eq!(trainer.predict(&Tensor::zeros([0, 1], maplet_tensor::DType::F32)).unwrap().shape()[..], [0, 1]);
+    assert_eq!(trainer.predict(&Tensor::zeros([0, 1], DType::F32)).unwrap().shape()[..], [0, 1]);
 }
 
 /// Points on both sides of a line, none closer to it than 0.1: logistic regression must separate them.
@@ -98,6 +98,20 @@ fn the_seed_decides_the_order_and_nothing_else_does() {
 }
 
 #[test]
+fn every_step_drops_other_units_and_can_be_replayed() {
+    let losses = |seed| {
+        let model = Sequential::input([16]).dropout(0.5).linear(2).build(1).unwrap();
+        let mut trainer = model.compile(Sgd::new(0.0), cross_entropy, ()).seed(seed);
+        let batch = Batch { inputs: Tensor::full([8, 16], 1.0f32), targets: Tensor::zeros([8], DType::I64) };
+        [(); 3].map(|()| trainer.step(&batch).unwrap().loss)
+    };
+    let [a, b, c] = losses(1);
+    assert!(a != b && b != c && c != a); // the weights stand still: the masks differ
+    assert_eq!(losses(1), [a, b, c]);
+    assert_ne!(losses(2), [a, b, c]);
+}
+
+#[test]
 fn options_that_make_no_sense_are_named() {
     let text =
         |data: &TensorDataset, options: FitOptions<'_>| trainer(0.1, ()).fit(data, options).unwrap_err().to_string();
@@ -124,9 +138,7 @@ fn options_that_make_no_sense_are_named() {
         "fit_loader: a validation split needs the dataset itself; \
          help: split it with train_validation_split before making the loader"
     );
-    let empty = TensorDataset::new(
-        Tensor::zeros([0, 1], maplet_tensor::DType::F32),
-        Tensor::from_vec(Vec::<f32>::new(), [0]).unwrap(),
-    );
+    let empty =
+        TensorDataset::new(Tensor::zeros([0, 1], DType::F32), Tensor::from_vec(Vec::<f32>::new(), [0]).unwrap());
     assert_eq!(trainer(0.1, ()).evaluate(&empty.unwrap()).unwrap_err().to_string(), "evaluate: the dataset is empty");
 }
