@@ -1,7 +1,7 @@
 //! Broadcasting arithmetic of two tensors, or of a tensor and a number; the operators `+ - * /` are in `operators.rs`.
 
 use super::elementwise::{COPY, apply, combine, must};
-use super::number::Number;
+use super::number::{Number, with_function};
 use crate::dtype::dispatch;
 use crate::{Element, Error, Result, Tensor};
 
@@ -25,7 +25,7 @@ impl Tensor {
     /// Shapes that do not broadcast, or different element types.
     pub fn add(&self, other: &Self) -> Result<Self> {
         self.same_dtype("add", other)?;
-        dispatch!(self.dtype(), T => combine("add", self, other, COPY, T::plus))
+        with_function!(self.dtype(), T, f = T::plus => combine("add", self, other, COPY, f))
     }
 
     /// `self − other`, broadcasting.
@@ -34,7 +34,7 @@ impl Tensor {
     /// Shapes that do not broadcast, or different element types.
     pub fn sub(&self, other: &Self) -> Result<Self> {
         self.same_dtype("sub", other)?;
-        dispatch!(self.dtype(), T => combine("sub", self, other, COPY, T::minus))
+        with_function!(self.dtype(), T, f = T::minus => combine("sub", self, other, COPY, f))
     }
 
     /// `self · other`, element by element, broadcasting.
@@ -43,7 +43,7 @@ impl Tensor {
     /// Shapes that do not broadcast, or different element types.
     pub fn mul(&self, other: &Self) -> Result<Self> {
         self.same_dtype("mul", other)?;
-        dispatch!(self.dtype(), T => combine("mul", self, other, COPY, T::times))
+        with_function!(self.dtype(), T, f = T::times => combine("mul", self, other, COPY, f))
     }
 
     /// `self / other`, broadcasting; integers are truncated towards zero.
@@ -58,8 +58,8 @@ impl Tensor {
                 let what = format!("element {at} of the {} divisor {} is 0", T::DTYPE, other.shape());
                 return Err(Error::value("div", what, "integers have no infinity: convert both with to_dtype first"));
             }
-            combine("div", self, other, COPY, T::over)
-        })
+        });
+        with_function!(self.dtype(), T, f = T::over => combine("div", self, other, COPY, f))
     }
 
     /// The greater of each pair, broadcasting; NaN if either is.
@@ -68,7 +68,7 @@ impl Tensor {
     /// Shapes that do not broadcast, or different element types.
     pub fn maximum(&self, other: &Self) -> Result<Self> {
         self.same_dtype("maximum", other)?;
-        dispatch!(self.dtype(), T => combine("maximum", self, other, COPY, T::larger))
+        with_function!(self.dtype(), T, f = T::larger => combine("maximum", self, other, COPY, f))
     }
 
     /// The lesser of each pair, broadcasting; NaN if either is.
@@ -77,7 +77,7 @@ impl Tensor {
     /// Shapes that do not broadcast, or different element types.
     pub fn minimum(&self, other: &Self) -> Result<Self> {
         self.same_dtype("minimum", other)?;
-        dispatch!(self.dtype(), T => combine("minimum", self, other, COPY, T::smaller))
+        with_function!(self.dtype(), T, f = T::smaller => combine("minimum", self, other, COPY, f))
     }
 
     /// `self` to the power `other`, broadcasting.
@@ -92,7 +92,8 @@ impl Tensor {
                 let what = format!("{} to the power {exponent} is no integer", self.dtype());
                 return Err(Error::value("pow", what, "convert both with to_dtype first"));
             }
-            combine("pow", self, other, 20.0, T::power)
+            let power: fn(T, T) -> T = T::power; // too slow for a loop of its own to matter
+            combine("pow", self, other, 20.0, power)
         })
     }
 }

@@ -6,68 +6,78 @@ use crate::dtype::dispatch;
 use crate::simd::vectorized;
 use crate::{DType, Element, Error, Result, Tensor, par};
 
-/// One method a comparison; the documentation differs only in its first sentence.
-macro_rules! comparison {
-    ($($(#[$doc:meta])* $name:ident $op:tt;)*) => {
-        /// Comparisons broadcast, take any element type, and give `u8` masks: 1 where true, 0 where false. NaN equals
-        /// nothing and has no order.
-        ///
-        /// ```
-        /// # use maplet_tensor::Tensor;
-        /// let x = Tensor::from([1.0f32, 5.0, 3.0]);
-        /// assert_eq!(x.greater(&Tensor::scalar(2.0f32))?, Tensor::from([0u8, 1, 1]));
-        /// # Ok::<(), maplet_tensor::Error>(())
-        /// ```
-        impl Tensor {$(
-            $(#[$doc])*
-            ///
-            /// # Errors
-            /// Shapes that do not broadcast, or different element types.
-            pub fn $name(&self, other: &Self) -> Result<Self> {
-                self.same_dtype(stringify!($name), other)?;
-                dispatch!(self.dtype(), T => {
-                    combine(stringify!($name), self, other, COPY, |a: T, b: T| (a $op b) as u8)
-                })
-            }
-        )*}
-    };
-}
-comparison! {
+const LESS: u8 = 1;
+const EQUAL: u8 = 2;
+const GREATER: u8 = 4;
+/// A NaN is involved.
+const UNORDERED: u8 = 8;
+
+/// Comparisons broadcast, take any element type, and give `u8` masks: 1 where true, 0 where false. NaN equals nothing
+/// and has no order.
+///
+/// ```
+/// # use maplet_tensor::Tensor;
+/// let x = Tensor::from([1.0f32, 5.0, 3.0]);
+/// assert_eq!(x.greater(&Tensor::scalar(2.0f32))?, Tensor::from([0u8, 1, 1]));
+/// # Ok::<(), maplet_tensor::Error>(())
+/// ```
+impl Tensor {
     /// Where `self = other`.
-    equal ==;
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast, or different element types.
+    pub fn equal(&self, other: &Self) -> Result<Self> {
+        compare("equal", self, other, EQUAL)
+    }
+
     /// Where `self ≠ other`.
-    not_equal !=;
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast, or different element types.
+    pub fn not_equal(&self, other: &Self) -> Result<Self> {
+        compare("not_equal", self, other, LESS | GREATER | UNORDERED)
+    }
+
     /// Where `self < other`.
-    less <;
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast, or different element types.
+    pub fn less(&self, other: &Self) -> Result<Self> {
+        compare("less", self, other, LESS)
+    }
+
     /// Where `self ≤ other`.
-    less_equal <=;
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast, or different element types.
+    pub fn less_equal(&self, other: &Self) -> Result<Self> {
+        compare("less_equal", self, other, LESS | EQUAL)
+    }
+
     /// Where `self > other`.
-    greater >;
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast, or different element types.
+    pub fn greater(&self, other: &Self) -> Result<Self> {
+        compare("greater", self, other, GREATER)
+    }
+
     /// Where `self ≥ other`.
-    greater_equal >=;
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast, or different element types.
+    pub fn greater_equal(&self, other: &Self) -> Result<Self> {
+        compare("greater_equal", self, other, GREATER | EQUAL)
+    }
 }
 
-vectorized! {
-    fn choose_runs<T: Element>(
-        out: &mut [T], start: usize, mask: &[u8], a: &[T], b: &[T], walk: &Walk<3>,
-    ) {
-        let ([by_mask, by_a, by_b], mut rest) = (walk.inner(), out);
-        for ([at_mask, at_a, at_b], run) in walk.runs(start, rest.len()) {
-            let (out, next) = rest.split_at_mut(run);
-            rest = next;
-            if [by_mask, by_a, by_b] == [1, 1, 1] {
-                let (mask, a, b) = (&mask[at_mask..][..run], &a[at_a..][..run], &b[at_b..][..run]);
-                for i in 0..run {
-                    out[i] = if mask[i] != 0 { a[i] } else { b[i] };
-                }
-            } else {
-                for (i, out) in out.iter_mut().enumerate() {
-                    let (a, b) = (a[at_a + i * by_a], b[at_b + i * by_b]);
-                    *out = if mask[at_mask + i * by_mask] != 0 { a } else { b };
-                }
-            }
-        }
-    }
+/// Where the relation of the elements is one of `wanted`: one loop for all six comparisons.
+fn compare(op: &'static str, a: &Tensor, b: &Tensor, wanted: u8) -> Result<Tensor> {
+    a.same_dtype(op, b)?;
+    dispatch!(a.dtype(), T => combine(op, a, b, COPY, move |a: T, b: T| {
+        let unless_less = if a == b { EQUAL } else if a > b { GREATER } else { UNORDERED };
+        ((if a < b { LESS } else { unless_less }) & wanted != 0) as u8
+    }))
 }
 
 /// Choosing.
@@ -98,6 +108,35 @@ impl Tensor {
                 par::elements(out, COPY, |start, out| choose_runs(out, start, mask, a, b, &walk));
             }))
         })
+    }
+}
+
+vectorized! {
+    fn choose_runs<T: Element>(out: &mut [T], start: usize, mask: &[u8], a: &[T], b: &[T], walk: &Walk<3>) {
+        let (steps, mut rest) = (walk.inner(), out);
+        for ([at_mask, at_a, at_b], run) in walk.runs(start, rest.len()) {
+            let (out, next) = rest.split_at_mut(run);
+            rest = next;
+            let (mask, a, b) = (&mask[at_mask..], &a[at_a..], &b[at_b..]);
+            match steps {
+                [1, 1, 1] => choose(out, &mask[..run], |i| a[i], |i| b[i]),
+                [1, 1, 0] => choose(out, &mask[..run], |i| a[i], |_| b[0]),
+                [1, 0, 1] => choose(out, &mask[..run], |_| a[0], |i| b[i]),
+                [1, 0, 0] => choose(out, &mask[..run], |_| a[0], |_| b[0]),
+                // One mask element for the whole run.
+                [_, 1, _] if mask[0] != 0 => out.copy_from_slice(&a[..run]),
+                [_, _, 1] if mask[0] == 0 => out.copy_from_slice(&b[..run]),
+                _ => out.fill(if mask[0] != 0 { a[0] } else { b[0] }),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn choose<T: Copy>(out: &mut [T], mask: &[u8], a: impl Fn(usize) -> T, b: impl Fn(usize) -> T) {
+    for (i, (out, &mask)) in out.iter_mut().zip(mask).enumerate() {
+        let (a, b) = (a(i), b(i)); // both are read, so that the loop has no branches
+        *out = if mask != 0 { a } else { b };
     }
 }
 
@@ -137,7 +176,12 @@ mod tests {
         let mask = Tensor::from([[1u8], [0]]);
         let (a, b) = (Tensor::from([1i64, 2, 3]), Tensor::scalar(9i64));
         assert_eq!(mask.where_cond(&a, &b).unwrap(), Tensor::from([[1i64, 2, 3], [9, 9, 9]]));
+        assert_eq!(mask.where_cond(&b, &a).unwrap(), Tensor::from([[9i64, 9, 9], [1, 2, 3]]));
+        assert_eq!(mask.where_cond(&b, &b.mul_scalar(0.0)).unwrap(), Tensor::from([[9i64], [0]]));
         let same = Tensor::from([7u8, 0, 1]);
+        assert_eq!(same.where_cond(&a, &b).unwrap(), Tensor::from([1i64, 9, 3]));
+        assert_eq!(same.where_cond(&b, &a).unwrap(), Tensor::from([9i64, 2, 9]));
+        assert_eq!(same.where_cond(&b, &b.mul_scalar(0.0)).unwrap(), Tensor::from([9i64, 0, 9]));
         assert_eq!(same.where_cond(&a, &a.mul_scalar(-1.0)).unwrap(), Tensor::from([1i64, -2, 3]));
     }
 

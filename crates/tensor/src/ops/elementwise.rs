@@ -45,9 +45,7 @@ vectorized! {
                 }
                 _ => {
                     let (a, b) = (&a[at_a..][..run], &b[at_b..][..run]);
-                    for i in 0..run {
-                        out[i] = f(a[i], b[i]);
-                    }
+                    out.iter_mut().zip(a).zip(b).for_each(|((out, &a), &b)| *out = f(a, b));
                 }
             }
         }

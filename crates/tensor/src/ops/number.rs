@@ -35,6 +35,9 @@ pub(crate) trait Number: Element {
     fn is_not_a_number(self) -> bool {
         self != self
     }
+
+    /// An integer with the order of the numbers: −0 and 0 are equal, NaN is the greatest.
+    fn rank(self) -> u64;
 }
 
 macro_rules! float {
@@ -52,6 +55,13 @@ macro_rules! float {
             fn over(self, other: Self) -> Self { self / other }
             #[inline(always)]
             fn power(self, exponent: Self) -> Self { self.powf(exponent) }
+            #[inline(always)]
+            fn rank(self) -> u64 {
+                // IEEE's bits are sign and magnitude: flip the negative ones, put the others above them.
+                const SIGN: u64 = 1 << 63;
+                let bits = (self as f64 + 0.0).to_bits();
+                if self.is_nan() { u64::MAX } else if bits & SIGN == 0 { bits | SIGN } else { !bits }
+            }
         }
     )*};
 }
@@ -82,7 +92,41 @@ macro_rules! integer {
                 }
                 power
             }
+            #[inline(always)]
+            fn rank(self) -> u64 { (self as i64 as u64) ^ (1 << 63) }
         }
     )*};
 }
 integer!(i64 u8);
+
+/// Runs `$body` with `$T` bound to the element type and `$f` to a function of two elements.
+///
+/// A macro, because the function's type differs: floats get the item itself, and a vector loop is compiled for it;
+/// integers get a pointer, so that all their functions share one loop and the library stays small.
+macro_rules! with_function {
+    ($dtype:expr, $T:ident, $f:ident = $item:expr => $body:expr) => {
+        match $dtype {
+            $crate::DType::F32 => {
+                type $T = f32;
+                let $f = $item;
+                $body
+            }
+            $crate::DType::F64 => {
+                type $T = f64;
+                let $f = $item;
+                $body
+            }
+            $crate::DType::I64 => {
+                type $T = i64;
+                let $f: fn($T, $T) -> _ = $item;
+                $body
+            }
+            $crate::DType::U8 => {
+                type $T = u8;
+                let $f: fn($T, $T) -> _ = $item;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_function;

@@ -1,8 +1,8 @@
 //! Reordering axes: always a copy, tile by tile where rows become columns.
 
 use super::walk::Walk;
-use crate::dtype::dispatch;
-use crate::{Element, Error, MAX_RANK, Result, Shape, Tensor, par};
+use crate::turn::turn;
+use crate::{DType, Element, Error, MAX_RANK, Result, Shape, Tensor, par};
 
 /// Side of a tile: one cache line of `f32`, so that a tile reads and writes whole lines.
 const TILE: usize = 16;
@@ -33,7 +33,12 @@ impl Tensor {
         let (own, mut strides) = (shape.strides(), [0; MAX_RANK]);
         axes.iter().enumerate().for_each(|(to, &from)| strides[to] = own[from]);
         let walk = Walk::new(&result, [strides]);
-        Ok(dispatch!(self.dtype(), T => copy_permuted::<T>(self, result, &walk)))
+        Ok(match self.dtype() {
+            DType::F32 => copy_permuted::<f32>(self, result, &walk, turn),
+            DType::F64 => copy_permuted::<f64>(self, result, &walk, transpose),
+            DType::I64 => copy_permuted::<i64>(self, result, &walk, transpose),
+            DType::U8 => copy_permuted::<u8>(self, result, &walk, transpose),
+        })
     }
 
     /// Exchanges two axes.
@@ -61,7 +66,13 @@ impl Tensor {
     }
 }
 
-fn copy_permuted<T: Element>(input: &Tensor, result: Shape, walk: &Walk<1>) -> Tensor {
+/// `transpose(size, from, from_stride, to, to_stride)` as [`turn`].
+fn copy_permuted<T: Element>(
+    input: &Tensor,
+    result: Shape,
+    walk: &Walk<1>,
+    transpose: fn([usize; 2], &[T], usize, &mut [T], usize),
+) -> Tensor {
     let x = input.slice_of::<T>();
     let (columns, [column_stride]) = walk.last();
     if column_stride == 1 {
@@ -75,35 +86,34 @@ fn copy_permuted<T: Element>(input: &Tensor, result: Shape, walk: &Walk<1>) -> T
             });
         });
     }
-    // What is consecutive in the input becomes the axis above the innermost one (if it lies further out, tiles of one
-    // row still give the right result).
-    let tile = match walk.above_last() {
+    // What is consecutive in the input becomes the axis above the innermost one: there matrices are transposed. If it
+    // lies further out, matrices of one row still give the right result.
+    let height = match walk.above_last() {
         Some((height, [1])) => height,
         _ => 1,
     };
     Tensor::build(result, |out| {
-        par::rows(out, columns, columns as f64 * 0.5, |first, rows| {
-            let mut done = 0;
-            while done * columns < rows.len() {
-                // As many rows as follow each other in the input, at most a tile.
-                let row = first + done;
-                let height = TILE.min(tile - row % tile).min(rows.len() / columns - done);
+        par::rows(out, columns, columns as f64 * 0.4, |first, rows| {
+            let (mut row, mut rest) = (first, rows);
+            while !rest.is_empty() {
+                let rows = (height - row % height).min(rest.len() / columns);
+                let (out, next) = rest.split_at_mut(rows * columns);
                 let ([from], _) = walk.runs(row * columns, 1).next().expect("a row");
-                transpose_rows(&mut rows[done * columns..][..height * columns], columns, &x[from..], column_stride);
-                done += height;
+                transpose([columns, rows], &x[from..], column_stride, out, columns);
+                (row, rest) = (row + rows, next);
             }
         });
     })
 }
 
-/// `out[i, j] = x[j · stride + i]` for a few rows `i`.
-fn transpose_rows<T: Element>(out: &mut [T], columns: usize, x: &[T], stride: usize) {
-    let height = out.len() / columns;
-    for from in (0..columns).step_by(TILE) {
-        let to = columns.min(from + TILE);
-        for i in 0..height {
-            for j in from..to {
-                out[i * columns + j] = x[j * stride + i];
+/// [`turn`] for any element type, tile by tile.
+fn transpose<T: Copy>([rows, columns]: [usize; 2], from: &[T], from_stride: usize, to: &mut [T], to_stride: usize) {
+    for i0 in (0..rows).step_by(TILE) {
+        for j0 in (0..columns).step_by(TILE) {
+            for j in j0..columns.min(j0 + TILE) {
+                for i in i0..rows.min(i0 + TILE) {
+                    to[j * to_stride + i] = from[i * from_stride + j];
+                }
             }
         }
     }
@@ -112,7 +122,6 @@ fn transpose_rows<T: Element>(out: &mut [T], columns: usize, x: &[T], stride: us
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DType;
     use proptest::prelude::*;
 
     proptest! {
@@ -137,6 +146,7 @@ mod tests {
                     .sum();
                 prop_assert_eq!(y_elements[place], at as i64);
             }
+            prop_assert_eq!(x.to_dtype(DType::F32).permute(&axes).unwrap(), y.to_dtype(DType::F32));
         }
     }
 

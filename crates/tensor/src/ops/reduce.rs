@@ -2,7 +2,7 @@
 
 use super::fold::{fold, folded};
 use super::movement::check_stretches;
-use super::number::Number;
+use super::number::{Number, with_function};
 use crate::dtype::dispatch;
 use crate::{Axes, DType, Error, MAX_RANK, Result, Shape, Tensor};
 
@@ -78,7 +78,7 @@ impl Tensor {
     /// An axis out of range, named twice, or of size 0.
     pub fn max(&self, axes: impl Into<Axes>, keepdims: bool) -> Result<Self> {
         let (mask, shape) = self.extreme_axes("max", axes.into(), keepdims)?;
-        Ok(dispatch!(self.dtype(), T => fold::<T, _>(self, &mask, shape, T::LEAST, Number::larger)))
+        with_function!(self.dtype(), T, f = T::larger => Ok(fold(self, &mask, shape, T::LEAST, f)))
     }
 
     /// The least element along the axes; NaN if there is one.
@@ -87,7 +87,7 @@ impl Tensor {
     /// An axis out of range, named twice, or of size 0.
     pub fn min(&self, axes: impl Into<Axes>, keepdims: bool) -> Result<Self> {
         let (mask, shape) = self.extreme_axes("min", axes.into(), keepdims)?;
-        Ok(dispatch!(self.dtype(), T => fold::<T, _>(self, &mask, shape, T::GREATEST, Number::smaller)))
+        with_function!(self.dtype(), T, f = T::smaller => Ok(fold(self, &mask, shape, T::GREATEST, f)))
     }
 
     fn extreme_axes(&self, op: &'static str, axes: Axes, keepdims: bool) -> Result<([bool; MAX_RANK], Shape)> {
@@ -120,8 +120,19 @@ impl Tensor {
             Tensor::build(self.shape(), |out| crate::par::rows(out, plane, plane as f64, |first, planes| {
                 planes.copy_from_slice(&x[first * plane..][..planes.len()]);
                 for plane in planes.chunks_mut(plane) {
-                    for i in inner..plane.len() {
-                        plane[i] = plane[i - inner].plus(plane[i]);
+                    if inner == 1 {
+                        let mut total = T::default();
+                        for x in plane {
+                            total = total.plus(*x);
+                            *x = total;
+                        }
+                        continue;
+                    }
+                    let (mut before, mut rest) = plane.split_at_mut(inner);
+                    while !rest.is_empty() {
+                        let (row, next) = rest.split_at_mut(inner);
+                        row.iter_mut().zip(&*before).for_each(|(x, &before)| *x = before.plus(*x));
+                        (before, rest) = (row, next);
                     }
                 }
             }))

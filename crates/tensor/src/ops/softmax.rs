@@ -29,9 +29,8 @@ impl Tensor {
         along(
             "softmax",
             self,
-            None,
             axis,
-            |x, _| dispatch_float!(x.dtype(), "softmax", T => Ok(by_rows::<T>(x, x, softmax_rows))),
+            |x| dispatch_float!(x.dtype(), "softmax", T => Ok(by_rows::<T>(x, x, softmax_rows))),
         )
     }
 
@@ -40,10 +39,10 @@ impl Tensor {
     /// # Errors
     /// Different shapes or element types, no such axis, or integers.
     pub fn softmax_grad(&self, dy: &Self, axis: isize) -> Result<Self> {
-        along(
+        along_both(
             "softmax_grad",
             self,
-            Some(dy),
+            dy,
             axis,
             |y, dy| dispatch_float!(y.dtype(), "softmax_grad", T => Ok(by_rows::<T>(y, dy, softmax_grad_rows))),
         )
@@ -58,9 +57,8 @@ impl Tensor {
         along(
             "log_softmax",
             self,
-            None,
             axis,
-            |x, _| dispatch_float!(x.dtype(), "log_softmax", T => Ok(by_rows::<T>(x, x, log_softmax_rows))),
+            |x| dispatch_float!(x.dtype(), "log_softmax", T => Ok(by_rows::<T>(x, x, log_softmax_rows))),
         )
     }
 
@@ -69,10 +67,10 @@ impl Tensor {
     /// # Errors
     /// Different shapes or element types, no such axis, or integers.
     pub fn log_softmax_grad(&self, dy: &Self, axis: isize) -> Result<Self> {
-        along(
+        along_both(
             "log_softmax_grad",
             self,
-            Some(dy),
+            dy,
             axis,
             |y, dy| dispatch_float!(y.dtype(), "log_softmax_grad", T => Ok(by_rows::<T>(y, dy, log_softmax_grad_rows))),
         )
@@ -98,21 +96,23 @@ impl Tensor {
 }
 
 /// Runs a kernel for the last axis along any axis.
-fn along(
+fn along(op: &'static str, x: &Tensor, axis: isize, kernel: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    x.dtype().expect_float(op)?;
+    let at = x.shape().axis(op, axis)?;
+    Ok(kernel(&x.axis_to_last(at))?.axis_from_last(at))
+}
+
+/// As [`along`], for two tensors of one shape.
+fn along_both(
     op: &'static str,
-    x: &Tensor,
-    dy: Option<&Tensor>,
+    y: &Tensor,
+    dy: &Tensor,
     axis: isize,
     kernel: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let dy = dy.unwrap_or(x);
-    x.dtype().expect_float(op)?;
-    check_adjoint(op, x, dy)?;
-    let at = x.shape().axis(op, axis)?;
-    if at + 1 == x.rank() {
-        return kernel(x, dy);
-    }
-    Ok(kernel(&x.axis_to_last(at), &dy.axis_to_last(at))?.axis_from_last(at))
+    check_adjoint(op, y, dy)?;
+    let at = y.shape().axis(op, axis)?;
+    along(op, y, axis, |y| kernel(y, &dy.axis_to_last(at)))
 }
 
 /// Runs `kernel(out, x, dy, n)` on pieces of whole rows of `n` elements.
@@ -128,14 +128,18 @@ fn by_rows<T: Math>(x: &Tensor, dy: &Tensor, kernel: fn(&mut [T], &[T], &[T], us
 
 vectorized! {
     fn softmax_rows<T: RowMath>(out: &mut [T], x: &[T], _dy: &[T], n: usize) {
-        for (out, x) in out.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
-            let greatest = fold_slice(x, T::LEAST, &T::larger);
-            for (out, &x) in out.iter_mut().zip(x) {
-                *out = (x - greatest).fast_exp();
+        for (out, x) in out.chunks_mut(block(n)).zip(x.chunks(block(n))) {
+            for (out, x) in out.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
+                subtract_greatest(out, x);
             }
-            let sum = fold_slice(out, T::zero(), &T::plus);
-            for out in out {
-                *out = *out / sum;
+            for out in &mut *out {
+                *out = out.fast_exp();
+            }
+            for out in out.chunks_exact_mut(n) {
+                let sum = fold_slice(out, T::zero(), &T::plus);
+                for out in out {
+                    *out = *out / sum;
+                }
             }
         }
     }
@@ -157,14 +161,19 @@ vectorized! {
 
 vectorized! {
     fn log_softmax_rows<T: RowMath>(out: &mut [T], x: &[T], _dy: &[T], n: usize) {
-        for (out, x) in out.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
-            let greatest = fold_slice(x, T::LEAST, &T::larger);
-            for (out, &x) in out.iter_mut().zip(x) {
-                *out = (x - greatest).fast_exp();
+        let mut exps = vec![T::zero(); block(n).min(x.len())];
+        for (out, x) in out.chunks_mut(block(n)).zip(x.chunks(block(n))) {
+            for (out, x) in out.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
+                subtract_greatest(out, x);
             }
-            let log = fold_slice(out, T::zero(), &T::plus).fast_ln();
-            for (out, &x) in out.iter_mut().zip(x) {
-                *out = (x - greatest) - log;
+            for (exp, out) in exps.iter_mut().zip(&*out) {
+                *exp = out.fast_exp();
+            }
+            for (out, exps) in out.chunks_exact_mut(n).zip(exps.chunks_exact(n)) {
+                let log = fold_slice(exps, T::zero(), &T::plus).fast_ln();
+                for out in out {
+                    *out = *out - log;
+                }
             }
         }
     }
@@ -199,6 +208,20 @@ vectorized! {
             }
             *out = shift + sum.fast_ln();
         }
+    }
+}
+
+/// Whole rows that are worked on at once: one loop over all their exponentials, which short rows could not fill a
+/// vector with, and few enough to stay in the first-level cache.
+fn block(n: usize) -> usize {
+    (2048 / n).max(1) * n
+}
+
+#[inline(always)]
+fn subtract_greatest<T: RowMath>(out: &mut [T], x: &[T]) {
+    let greatest = fold_slice(x, T::LEAST, &T::larger);
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = x - greatest;
     }
 }
 

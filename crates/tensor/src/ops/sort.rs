@@ -1,12 +1,11 @@
 //! Orders along an axis: the places of extremes, sorting, the k greatest.
 
 use super::fold::fold_slice;
-use super::number::Number;
+use super::number::{Number, with_function};
 use super::reduce::nothing_along;
 use crate::dtype::dispatch;
 use crate::simd::vectorized;
 use crate::{Error, Result, Shape, Tensor, par};
-use std::cmp::Ordering;
 
 /// NaN counts as greater than every number, as in PyTorch; of equal elements the first comes first.
 impl Tensor {
@@ -22,7 +21,7 @@ impl Tensor {
     /// # Errors
     /// No such axis, or it has size 0.
     pub fn argmax(&self, axis: isize, keepdims: bool) -> Result<Self> {
-        dispatch!(self.dtype(), T => place_of::<T, _>("argmax", self, axis, keepdims, T::LEAST, T::larger))
+        with_function!(self.dtype(), T, f = T::larger => place_of("argmax", self, axis, keepdims, T::LEAST, f))
     }
 
     /// The place of the least element along an axis, the first if there are several, as `i64`. A NaN wins here too.
@@ -30,7 +29,7 @@ impl Tensor {
     /// # Errors
     /// No such axis, or it has size 0.
     pub fn argmin(&self, axis: isize, keepdims: bool) -> Result<Self> {
-        dispatch!(self.dtype(), T => place_of::<T, _>("argmin", self, axis, keepdims, T::GREATEST, T::smaller))
+        with_function!(self.dtype(), T, f = T::smaller => place_of("argmin", self, axis, keepdims, T::GREATEST, f))
     }
 
     /// The elements in rising (or falling) order along an axis, and their places before, as `i64`.
@@ -89,24 +88,16 @@ impl Tensor {
 
 /// Writes the places of the first `out.len()` elements of `x` in order.
 fn first_places<T: Number>(out: &mut [i64], x: &[T], descending: bool) {
-    let rising = |a: &T, b: &T| match a.partial_cmp(b) {
-        Some(order) => order,
-        None => a.is_not_a_number().cmp(&b.is_not_a_number()),
-    };
-    // Places break ties, so that an unstable sort gives the stable order.
-    let order = |&a: &i64, &b: &i64| -> Ordering {
-        let (left, right) = (&x[a as usize], &x[b as usize]);
-        if descending { rising(right, left) } else { rising(left, right) }.then(a.cmp(&b))
-    };
-    let mut places: Vec<i64> = (0..x.len() as i64).collect();
-    if let Some(last) = out.len().checked_sub(1)
-        && out.len() < places.len()
-    {
-        places.select_nth_unstable_by(last, order);
-        places.truncate(out.len());
+    // Rank and place in one integer: fast to compare, and no two are equal, so an unstable sort gives the stable order.
+    let flip = if descending { u64::MAX } else { 0 };
+    let key = |(place, x): (usize, &T)| ((x.rank() ^ flip) as u128) << 64 | place as u128;
+    let mut keys: Vec<u128> = x.iter().enumerate().map(key).collect();
+    if (1..keys.len()).contains(&out.len()) {
+        keys.select_nth_unstable(out.len() - 1);
     }
-    places.sort_unstable_by(order);
-    out.copy_from_slice(&places);
+    let keys = &mut keys[..out.len()];
+    keys.sort_unstable();
+    out.iter_mut().zip(keys).for_each(|(out, key)| *out = *key as i64);
 }
 
 fn place_of<T: Number, F: Fn(T, T) -> T + Sync>(
@@ -166,6 +157,7 @@ mod tests {
             let (values, places) = x.sort(axis as isize, descending).unwrap();
             let k = sizes[axis] / 2;
             let top = x.top_k(k, axis as isize).unwrap();
+            let extremes = x.argmax(axis as isize, true).and_then(|max| Ok((max, x.argmin(axis as isize, false)?)));
             let (outer, n, inner) = shape.around(axis);
             let lane = |x: &[f32], n: usize, o: usize, i: usize| (0..n).map(|j| x[(o * n + j) * inner + i]).collect::<Vec<_>>();
             for o in 0..outer {
@@ -186,16 +178,17 @@ mod tests {
                             prop_assert_eq!(top.0.as_slice::<f32>().unwrap()[at], before[place]);
                         }
                     }
-                    if n > 0 {
-                        let greatest = before.iter().copied().fold(-1.0, f32::max);
-                        let place = x.argmax(axis as isize, true).unwrap().to_vec::<i64>().unwrap()[o * inner + i];
-                        prop_assert_eq!(place as usize, before.iter().position(|&x| x == greatest).unwrap());
+                    if let Ok((argmax, argmin)) = &extremes {
                         let least = before.iter().copied().fold(9.0, f32::min);
-                        let place = x.argmin(axis as isize, false).unwrap().to_vec::<i64>().unwrap()[o * inner + i];
-                        prop_assert_eq!(place as usize, before.iter().position(|&x| x == least).unwrap());
+                        let least = before.iter().position(|&x| x == least).unwrap();
+                        let greatest = before.iter().copied().fold(-1.0, f32::max);
+                        let greatest = before.iter().position(|&x| x == greatest).unwrap();
+                        prop_assert_eq!(argmax.as_slice::<i64>().unwrap()[o * inner + i], greatest as i64);
+                        prop_assert_eq!(argmin.as_slice::<i64>().unwrap()[o * inner + i], least as i64);
                     }
                 }
             }
+            prop_assert_eq!(extremes.is_ok(), n > 0);
         }
     }
 
