@@ -120,6 +120,10 @@ impl Var {
         if dy.pass.as_ref().is_some_and(|other| !pass.is(other)) || dy.loose {
             return Err(Error::graph(op, "dy belongs to another pass", "pass its value: dy.into_value()"));
         }
+        if (dy.shape(), dy.dtype()) != (self.shape(), self.dtype()) {
+            let what = format!("dy is {} {}, the value {} {}", dy.dtype(), dy.shape(), self.dtype(), self.shape());
+            return Err(Error::graph(op, what, "a gradient has the shape and type of its value"));
+        }
         let only = targets.map(|targets| Only::new(targets, [output.node.clone()].into_iter())).transpose()?;
         let found = walk(op, vec![(output, dy)], pass, mode, only.as_ref())?;
         Ok(Grads::collected(found, pass))

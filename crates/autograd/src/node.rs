@@ -76,7 +76,7 @@ pub(crate) fn walk(
 ) -> Result<Found> {
     let mut front =
         Front { pass: pass.with_quiet(mode != Walk::WithGraph), only, pending: BTreeMap::new(), found: Found::new() };
-    for (output, dy) in seeds {
+    for (output, dy) in seeds.into_iter().filter(|(output, _)| only.is_none_or(|only| only.wants(output))) {
         front.give(op, output, dy)?;
     }
     while let Some((_, (node, mut dys))) = front.pending.pop_last() {
@@ -143,9 +143,8 @@ impl Front<'_> {
         Ok(())
     }
 
-    /// Whether a gradient at `parent` is of use.
     fn wants(&self, parent: &Parent) -> bool {
-        self.only.is_none_or(|only| only.useful.contains_key(&parent.node.seq))
+        self.only.is_none_or(|only| only.wants(parent))
     }
 
     /// Keeps the gradient of a target; says whether there is nothing to be found below `node`.
@@ -194,6 +193,11 @@ impl Only {
             }
         }
         Ok(Self { targets, useful })
+    }
+
+    /// Whether a gradient at `parent` is of use.
+    fn wants(&self, parent: &Parent) -> bool {
+        self.useful.contains_key(&parent.node.seq)
     }
 }
 

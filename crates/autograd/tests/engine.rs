@@ -66,6 +66,7 @@ mod derivatives {
         assert_eq!(grads.of(&middle), Some(&tensor(30.0)));
         assert_eq!((grads.of(&x), grads.of(&w), grads.of(&z)), (Some(&tensor(150.0)), Some(&tensor(90.0)), None));
         assert_eq!(y.backward_to(&[&y], Walk::Keep).unwrap().of(&y), Some(&tensor(1.0)));
+        assert!(x.backward_to(&[&z], Walk::Keep).unwrap().is_empty());
         assert_eq!(y.backward_to(&[&z], Walk::Consume).unwrap().of(&z), Some(&tensor(225.0)));
     }
 
@@ -237,8 +238,8 @@ mod errors {
         let want = "backward: the value is [1, 2], not a single number; \
                     help: reduce it with mean(..) or sum(..), or say what arrives with backward_from(dy)";
         assert_eq!(text(x.exp().backward()), want);
-        let want = "backward_from: the gradient is f32 [1], the value f32 [1, 2]; \
-                    help: a rule returns a gradient of its input's shape and type";
+        let want = "backward_from: dy is f32 [1], the value f32 [1, 2]; \
+                    help: a gradient has the shape and type of its value";
         assert_eq!(text(x.exp().backward_from(tensor(1.0))), want);
     }
 
