@@ -57,6 +57,9 @@ impl<'r, 'o, M: Module> Run<'r, 'o, M> {
         while !self.is_stopped() && self.at.epoch <= self.options.epochs {
             self.epoch()?;
         }
+        if let Some(why) = self.stop.clone() {
+            self.note(&why);
+        }
         self.tell(|callback, context| callback.on_train_end(context))?;
         Ok(History { stopped: self.stop, ..self.history })
     }
@@ -111,7 +114,7 @@ impl<'r, 'o, M: Module> Run<'r, 'o, M> {
         self.save()
     }
 
-    /// Calls every callback at one moment, and shows all of them the notes that were taken.
+    /// Calls every callback at one moment, and shows all of them the notes that it takes.
     fn tell(&mut self, moment: impl Fn(&mut (dyn Callback + 'o), &mut Context<'_>) -> Result<()>) -> Result<()> {
         let mut notes = Vec::new();
         let mut context = Context {
@@ -129,10 +132,12 @@ impl<'r, 'o, M: Module> Run<'r, 'o, M> {
             stop: &mut self.stop,
             notes: &mut notes,
         };
-        for callback in &mut self.options.callbacks {
-            moment(&mut **callback, &mut context)?;
+        for i in 0..self.options.callbacks.len() {
+            moment(&mut *self.options.callbacks[i], &mut context)?;
+            for text in context.notes.drain(..) {
+                self.options.callbacks.iter_mut().for_each(|callback| callback.on_note(&text));
+            }
         }
-        notes.iter().for_each(|text| self.note(text));
         Ok(())
     }
 

@@ -85,10 +85,7 @@ impl Callback for Progress {
         Ok(())
     }
 
-    fn on_train_end(&mut self, context: &mut Context<'_>) -> Result<()> {
-        if let Some(why) = &*context.stop {
-            self.on_note(why);
-        }
+    fn on_train_end(&mut self, _: &mut Context<'_>) -> Result<()> {
         if let Display::Bar(bar) = &mut self.0 {
             bar.end();
         }
