@@ -1,12 +1,12 @@
 //! `cargo xtask test`: the test command. Every stage runs, also after a failure; the summary names what failed.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use clap::Args;
 
-use crate::project::cargo;
+use crate::project::{cargo, command};
 use crate::table::table;
 use crate::{Result, check};
 
@@ -25,7 +25,13 @@ pub(crate) struct Options {
 struct Stage {
     name: &'static str,
     about: &'static str,
+    /// Runs only when `--only` names it.
+    asked: bool,
     run: fn() -> Result<Outcome>,
+}
+
+const fn stage(name: &'static str, about: &'static str, run: fn() -> Result<Outcome>) -> Stage {
+    Stage { name, about, asked: false, run }
 }
 
 /// What a stage found. Checks count as no tests; what they find is failures.
@@ -36,14 +42,19 @@ struct Outcome {
 }
 
 /// The stages, quick ones first.
-const STAGES: [Stage; 7] = [
-    Stage { name: "fmt", about: "every file is formatted", run: fmt },
-    Stage { name: "tidy", about: "the written rules of the project hold", run: || findings(check::tidy::find()?) },
-    Stage { name: "graph", about: "crates depend strictly downward", run: || findings(check::graph::find()?) },
-    Stage { name: "licenses", about: "deny.toml allows every license", run: || findings(check::licenses::find()?) },
-    Stage { name: "clippy", about: "no warning of the compiler or of clippy", run: clippy },
-    Stage { name: "tests", about: "all tests, with those in the documentation", run: tests },
-    Stage { name: "docs", about: "the documentation builds without a warning", run: docs },
+const STAGES: [Stage; 9] = [
+    stage("fmt", "every file is formatted", fmt),
+    stage("tidy", "the written rules of the project hold", || findings(check::tidy::find()?)),
+    stage("graph", "crates depend strictly downward", || findings(check::graph::find()?)),
+    stage("licenses", "deny.toml allows every license", || findings(check::licenses::find()?)),
+    stage("clippy", "no warning of the compiler or of clippy", clippy),
+    stage("tests", "all tests, with those in the documentation", tests),
+    stage("simd", "the kernels' tests without AVX-512, and without AVX2", simd),
+    stage("docs", "the documentation builds without a warning", docs),
+    Stage {
+        asked: true,
+        ..stage("sanitizer", "the kernels' tests under AddressSanitizer (nightly, on request)", sanitizer)
+    },
 ];
 
 fn stage_names() -> Vec<&'static str> {
@@ -56,7 +67,10 @@ fn stage_list() -> String {
 
 pub(crate) fn run(options: Options) -> Result<()> {
     let named = |names: &[String], stage: &Stage| names.iter().any(|name| name == stage.name);
-    let chosen = STAGES.iter().filter(|stage| options.only.is_empty() || named(&options.only, stage));
+    let chosen = STAGES.iter().filter(|stage| match options.only.is_empty() {
+        true => !stage.asked,
+        false => named(&options.only, stage),
+    });
     let mut rows = Vec::new();
     let mut bad = Vec::new();
     let (mut passed, mut failed) = (0, 0);
@@ -112,9 +126,36 @@ fn succeed(mut command: std::process::Command) -> Result<Outcome> {
     Ok(Outcome { passed: 0, failed: usize::from(!status.success()) })
 }
 
-/// Runs all tests and adds up what the test programs say about themselves.
 fn tests() -> Result<Outcome> {
-    let mut child = cargo(&["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped()).spawn()?;
+    count(cargo(&["test", "--workspace", "--no-fail-fast"]))
+}
+
+/// The fast paths for other machines, which this one would never take.
+fn simd() -> Result<Outcome> {
+    let mut sum = Outcome::default();
+    for level in ["plain", "avx2"] {
+        println!("MAPLET_SIMD={level}");
+        let mut command = cargo(&["test", "--package", "maplet-tensor", "--lib", "--quiet"]);
+        command.env("MAPLET_SIMD", level);
+        let outcome = count(command)?;
+        sum.passed += outcome.passed;
+        sum.failed += outcome.failed;
+    }
+    Ok(sum)
+}
+
+/// All `unsafe` code is in the tensor crate, and Miri knows no AVX-512.
+fn sanitizer() -> Result<Outcome> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let mut command = command("rustup");
+    command.args(["run", "nightly", "cargo", "test", "--package", "maplet-tensor", "--lib", "--target", TARGET]);
+    command.args(["--target-dir", "target/sanitizer"]).env("RUSTFLAGS", "-Zsanitizer=address");
+    count(command)
+}
+
+/// Runs tests and adds up what the test programs say about themselves.
+fn count(mut command: Command) -> Result<Outcome> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
     let mut outcome = Outcome::default();
     let output = child.stdout.take().ok_or("cargo test has no output")?;
     for line in BufReader::new(output).split(b'\n') {

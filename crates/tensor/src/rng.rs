@@ -28,9 +28,11 @@ impl Rng {
     ///
     /// So sample `i` of an augmentation draws the same numbers whichever thread makes it.
     pub fn fork(&self, stream: u64) -> Self {
-        let mut fork = ChaCha8Rng::from_seed(self.0.get_seed());
-        fork.set_stream(stream.wrapping_add(1)); // stream 0 is `new`'s own
-        Self(fork)
+        let mut source = ChaCha8Rng::from_seed(self.0.get_seed());
+        source.set_stream(stream.wrapping_add(1)); // stream 0 is `new`'s own
+        let mut seed = [0; 32]; // a seed of its own, so that forks of forks differ too
+        source.fill_bytes(&mut seed);
+        Self(ChaCha8Rng::from_seed(seed))
     }
 
     /// 64 random bits.
@@ -108,6 +110,8 @@ mod tests {
         let first = rng.next_u64();
         assert_eq!(before.next_u64(), rng.fork(0).next_u64());
         assert!(first != other.next_u64() && other.next_u64() != before.next_u64());
+        let nested: Vec<u64> = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(a, b)| rng.fork(a).fork(b).next_u64()).into();
+        assert!((0..4).all(|i| (0..i).all(|j| nested[i] != nested[j])), "{nested:?}");
     }
 
     #[test]
