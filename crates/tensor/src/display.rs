@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(text(&[0.0, 12345.0]), "[    0. 12345.]");
         assert_eq!(text(&[f32::NAN, 1.5, f32::NEG_INFINITY]), "[ nan  1.5 -inf]");
         assert_eq!(text(&[f32::NAN, 1e-5]), "[   nan 1.e-05]");
-        assert_eq!(text(&[123456.789, 100000.0]), "[123456.79 100000.  ]");
+        assert_eq!(text(&[123456.79, 100000.0]), "[123456.79 100000.  ]");
         assert_eq!(text(&[1.17e-38, 0.0]), "[1.17e-38 0.00e+00]");
         assert_eq!(text(&[]), "[]");
         assert_eq!(Tensor::from([1.0f64 / 3.0]).to_string(), "[0.33333333] f64");

@@ -10,7 +10,7 @@
 //! let x = Tensor::from([[1.0f32, 2.0], [3.0, 4.0]]);
 //! let y = (&x * 2.0).add(&Tensor::from([10.0f32, 20.0]))?; // broadcasts over rows
 //! assert_eq!(y, Tensor::from([[12.0f32, 24.0], [16.0, 28.0]]));
-//! assert_eq!(x.matmul(&y)?.sum(.., false)?.item::<f32>()?, 240.0);
+//! assert_eq!(x.matmul(&y)?.sum(.., false)?.item::<f32>()?, 408.0);
 //! # Ok::<(), maplet_tensor::Error>(())
 //! ```
 //!

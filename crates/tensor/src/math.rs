@@ -51,13 +51,13 @@ impl Math for f32 {
         let f = m - 1.0;
         let s = f / (2.0 + f);
         let z = s * s;
-        let r = z * polynomial(z, [0.666_666_66, 0.400_003_46, 0.285_366_03, 0.235_963_27]);
+        let r = z * polynomial(z, [0.666_666_7, 0.400_003_46, 0.285_366_03, 0.235_963_27]);
         let half = 0.5 * f * f;
         let ln = e * LN2_HIGH - ((half - (s * (half + r) + e * LN2_LOW)) - f);
         match self {
-            x if x > 0.0 && x < f32::INFINITY => ln,
-            x if x > 0.0 => x,
-            x if x == 0.0 => f32::NEG_INFINITY,
+            0.0 => f32::NEG_INFINITY,
+            f32::INFINITY => f32::INFINITY,
+            x if x > 0.0 => ln,
             _ => f32::NAN,
         }
     }
@@ -97,10 +97,10 @@ impl Math for f32 {
             0.019_028_633,
             0.059_049_135,
             -0.068_661_42,
-            0.020_307_559,
+            0.020_307_56,
         ];
         let tail = e * (k * polynomial(0.296_875 * size * k, P));
-        (if self < 0.0 { tail } else { 1.0 - tail }, e * 0.398_942_28)
+        (if self < 0.0 { tail } else { 1.0 - tail }, e * 0.398_942_3)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! An adjoint takes `dy`, the gradient of the loss with respect to the output, and gives `dx`.
 
-use super::elementwise::{COPY, apply, combine, float, unary};
+use super::elementwise::{COPY, apply, apply_both, float, unary};
 use crate::dtype::dispatch_float;
 use crate::math::Math;
 use crate::{Error, Result, Tensor};
@@ -18,7 +18,7 @@ macro_rules! adjoint {
             fn f($v: $T, $d: $T) -> $T {
                 $body
             }
-            combine($op, $x, $dy, $cost, f)
+            Ok(apply_both($x, $dy, $cost, f))
         })
     }};
 }
@@ -59,7 +59,7 @@ impl Tensor {
         check_adjoint("leaky_relu_grad", self, dy)?;
         dispatch_float!(self.dtype(), "leaky_relu_grad", T => {
             let slope = slope as T;
-            combine("leaky_relu_grad", self, dy, COPY, move |x: T, dy: T| if x > 0.0 { dy } else { slope * dy })
+            Ok(apply_both(self, dy, COPY, move |x: T, dy: T| if x > 0.0 { dy } else { slope * dy }))
         })
     }
 
@@ -164,9 +164,10 @@ mod tests {
 
     type Forward = fn(&Tensor) -> Tensor;
     type Adjoint = fn(&Tensor, &Tensor) -> Result<Tensor>;
-
     /// Name, function, adjoint, whether the adjoint takes the output, and the definition.
-    fn table() -> [(&'static str, Forward, Adjoint, bool, fn(f64) -> f64); 6] {
+    type Row = (&'static str, Forward, Adjoint, bool, fn(f64) -> f64);
+
+    fn table() -> [Row; 6] {
         [
             ("relu", Tensor::relu, Tensor::relu_grad, true, |x| x.max(0.0)),
             (

@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn every_comparison_on_every_type() {
-        let rows: [(fn(&Tensor, &Tensor) -> Result<Tensor>, [u8; 3]); 6] = [
+        type Comparison = fn(&Tensor, &Tensor) -> Result<Tensor>;
+        let rows: [(Comparison, [u8; 3]); 6] = [
             (Tensor::equal, [0, 1, 0]),
             (Tensor::not_equal, [1, 0, 1]),
             (Tensor::less, [1, 0, 0]),

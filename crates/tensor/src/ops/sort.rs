@@ -126,10 +126,14 @@ fn place_of<T: Number, F: Fn(T, T) -> T + Sync>(
 
 vectorized! {
     fn rows_places<T: Number, F: Fn(T, T) -> T>(out: &mut [i64], x: &[T], n: usize, init: T, f: &F) {
+        const BLOCK: usize = 64;
         for (out, row) in out.iter_mut().zip(x.chunks_exact(n)) {
             let extreme = fold_slice(row, init, f);
             let is_extreme = |x: &T| *x == extreme || (x.is_not_a_number() && extreme.is_not_a_number());
-            *out = row.iter().position(is_extreme).expect("the extreme is one of the elements") as i64;
+            // Block by block without branches, then the place in the block.
+            let holds_it = |block: &[T]| block.iter().fold(false, |found, x| found | is_extreme(x));
+            let block = row.chunks(BLOCK).position(holds_it).expect("the extreme is one of the elements") * BLOCK;
+            *out = (block + row[block..].iter().position(is_extreme).expect("it is in this block")) as i64;
         }
     }
 }
