@@ -12,9 +12,13 @@ const PIECE: usize = 10_000;
 
 /// The number of elements a piece should have if one takes `cost` nanoseconds.
 ///
-/// A multiple of 64, so that pieces do not share cache lines; it depends on nothing but its argument.
+/// A multiple of 64, so that pieces do not share cache lines, unless elements are so slow that sharing one costs
+/// nothing. It depends on nothing but its argument.
 fn piece_len(cost: f64) -> usize {
-    ((PIECE as f64 / cost.max(1e-3)) as usize).div_ceil(64) * 64
+    match (PIECE as f64 / cost.max(1e-3)) as usize {
+        few @ 0..64 => few.max(1),
+        many => many.div_ceil(64) * 64,
+    }
 }
 
 /// Calls `work(start, piece)` for consecutive pieces of `out`; an element takes about `cost` nanoseconds.
