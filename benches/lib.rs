@@ -1,7 +1,7 @@
 //! Training steps that the benchmarks time, how they are timed, and what the machine is like meanwhile.
 //!
-//! The program `workloads` runs them; the kernels have a criterion benchmark of their own, `kernels.rs`. Both are run by
-//! `cargo xtask bench`.
+//! The program `workloads` runs them; the kernels have a criterion benchmark of their own, `kernels.rs`. Both are run
+//! by `cargo xtask bench`.
 
 #![forbid(unsafe_code)]
 

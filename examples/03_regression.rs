@@ -1,8 +1,8 @@
 //! Regression: a small network that predicts a number.
 //!
-//! Shows how to standardise inputs and targets on the training part alone, how to hold data back for validation, and how
-//! to stop when that gets no better. The data are the California houses (Pace & Barry 1997) if the data folder has them
-//! (`tabular/california-housing/housing.csv`), else a function of ten numbers with noise (Friedman 1991).
+//! Shows how to standardise inputs and targets on the training part alone, how to hold data back for validation, and
+//! how to stop when that gets no better. The data are the California houses (Pace & Barry 1997) if the data folder has
+//! them (`tabular/california-housing/housing.csv`), else a function of ten numbers with noise (Friedman 1991).
 //! Expect: R² above 0.7 on the houses (of 1 at best); above 0.9 on the function. Some seconds with `--release`.
 //!
 //! `cargo run --release --example 03_regression`

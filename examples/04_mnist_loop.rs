@@ -1,7 +1,7 @@
 //! The open loop: what `fit` does, step by step.
 //!
-//! Shows one training step in full: a batch, a forward pass, the loss, the gradients, the update. No mode to switch and no
-//! gradient to reset: the mode rides on the data, and gradients are values.
+//! Shows one training step in full: a batch, a forward pass, the loss, the gradients, the update. No mode to switch and
+//! no gradient to reset: the mode rides on the data, and gradients are values.
 //! Expect: above 95 % after one epoch. About five seconds with `--release`.
 //!
 //! `cargo run --release --example 04_mnist_loop`

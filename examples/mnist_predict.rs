@@ -1,7 +1,7 @@
 //! Reads a handwritten digit from a picture, with a network that `mnist_cnn` saved.
 //!
-//! Shows how a model file is used: it knows its own architecture, normalisation and class names. The picture may be dark
-//! on light or the reverse, of any size; it is brought into MNIST's form first.
+//! Shows how a model file is used: it knows its own architecture, normalisation and class names. The picture may be
+//! dark on light or the reverse, of any size; it is brought into MNIST's form first.
 //! Expect: the three most probable classes. It takes no time.
 //!
 //! `cargo run --release --example mnist_predict -- digits.maplet seven.png`

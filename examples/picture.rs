@@ -1,4 +1,4 @@
-//! A picture of a digit, made to look like those of MNIST: white on black, 20 × 20 at most, centered by mass in 28 × 28.
+//! A picture of a digit, made to look like MNIST's: white on black, 20 × 20 at most, centered by mass in 28 × 28.
 //!
 //! Networks know only what they were trained on: a photograph of a digit must be brought into the same form.
 

@@ -5,10 +5,10 @@ use maplet_tensor::{DType, Rng, Tensor};
 
 /// Checks first and second derivatives of `f` with respect to every element of every input.
 ///
-/// A random cotangent `v` makes `f` a number, `<v, f(x)>`, whose gradient is compared with central differences. A random
-/// direction `u` then makes the gradient a number, `<u, ∇<v, f(x)>>`, and *its* gradient, with respect to `x` and to `v`, is
-/// compared with central differences of a plain walk: this is what finds a rule that captured a tensor where it should
-/// have captured a `Var`, and a fused kernel that differs from its twin.
+/// A random cotangent `v` makes `f` a number, `<v, f(x)>`, whose gradient is compared with central differences. A
+/// random direction `u` then makes the gradient a number, `<u, ∇<v, f(x)>>`, and *its* gradient, with respect to `x`
+/// and to `v`, is compared with central differences of a plain walk: this is what finds a rule that captured a tensor
+/// where it should have captured a `Var`, and a fused kernel that differs from its twin.
 ///
 /// Inputs must keep away from kinks: at 0 a ReLU has no derivative to compare with.
 ///

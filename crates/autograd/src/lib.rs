@@ -13,33 +13,33 @@
 //!
 //! # How it works
 //!
-//! **A [`Var`] is a tensor, plus its place in a graph while it is recorded.** A value is recorded if it was made from one
-//! that came in through a [`Pass`]; a `Var` made from a plain tensor is not, and that is all there is to inference. In
-//! the example `square` computes 9 and leaves a *node* behind: "made from `x`, and to pull a gradient `dy` back to `x`,
-//! multiply it by `2x`". Such a *rule* is a closure right under the op's forward computation:
+//! **A [`Var`] is a tensor, plus its place in a graph while it is recorded.** A value is recorded if it was made from
+//! one that came in through a [`Pass`]; a `Var` made from a plain tensor is not, and that is all there is to inference.
+//! In the example `square` computes 9 and leaves a *node* behind: "made from `x`, and to pull a gradient `dy` back to
+//! `x`, multiply it by `2x`". Such a *rule* is a closure right under the op's forward computation:
 //!
 //! ```text
 //! let x = self.clone();
 //! record("square", self.value().square()).pull(self, move |dy| Ok(dy.mul(&x)?.mul_scalar(2.0))).done()
 //! ```
 //!
-//! **[`Var::backward`] walks the nodes from the latest to the oldest.** It begins with the gradient of `y` by itself, 1, and
-//! asks each node's rules what that means for the node's inputs. A value that was used twice gets two gradients, and they
-//! are added. What arrives at a leaf is a result, in [`Grads`]. The walk is one page, in `node.rs`.
+//! **[`Var::backward`] walks the nodes from the latest to the oldest.** It begins with the gradient of `y` by itself,
+//! 1, and asks each node's rules what that means for the node's inputs. A value that was used twice gets two gradients,
+//! and they are added. What arrives at a leaf is a result, in [`Grads`]. The walk is one page, in `node.rs`.
 //!
 //! **Rules are written in the same `Var` ops,** so a walk can itself be recorded
 //! ([`backward_with_graph`](Var::backward_with_graph)) and gradients differentiated again. A fused kernel, which is no
 //! composition of ops, brings a *twin* that is: see [`record_fused`].
 //!
-//! **Nothing is changed behind your back.** Gradients are a value, so there is nothing to set to zero; new running statistics
-//! ([`State`]) travel with the pass; random numbers come from the pass's seed. A [`Param`] joins the pass of the data
-//! that it meets, so threads can share one model, each with a pass of its own.
+//! **Nothing is changed behind your back.** Gradients are a value, so there is nothing to set to zero; new running
+//! statistics ([`State`]) travel with the pass; random numbers come from the pass's seed. A [`Param`] joins the pass of
+//! the data that it meets, so threads can share one model, each with a pass of its own.
 //!
 //! # What else is here
 //!
 //! [`Visit`] and [`fields!`] let optimizers and files find a model's parameters by name; [`gradcheck`] asks finite
-//! differences whether a gradient is right; [`container`] is the file format under models and checkpoints. Layers, losses and
-//! optimizers are in the crates above.
+//! differences whether a gradient is right; [`container`] is the file format under models and checkpoints. Layers,
+//! losses and optimizers are in the crates above.
 
 #![forbid(unsafe_code)]
 

@@ -137,7 +137,8 @@ pub fn states_mut<M: Visit + ?Sized>(model: &mut M) -> Vec<(String, &mut State)>
 /// Implements [`Visit`] for a struct: first the fields with parameters, in the order in which they are to be listed,
 /// then, after a semicolon, the fields without.
 ///
-/// Every field must be named: a forgotten one does not compile, so no parameter is left untrained or unsaved by accident.
+/// Every field must be named: a forgotten one does not compile, so no parameter is left untrained or unsaved by
+/// accident.
 ///
 /// ```
 /// use maplet_autograd::{Param, Tensor, Visit, fields, params};

@@ -1,8 +1,8 @@
 //! A deep-learning framework from scratch: everything is a mapping.
 //!
-//! A layer maps tensors to tensors, a model is a composition of mappings, and learning adjusts a mapping by the pullback
-//! of its loss. This crate is the front door: it re-exports the framework's crates, each behind a feature of its name (all
-//! on by default), and has no code of its own. `use maplet::prelude::*` brings what most programs need.
+//! A layer maps tensors to tensors, a model is a composition of mappings, and learning adjusts a mapping by the
+//! pullback of its loss. This crate is the front door: it re-exports the framework's crates, each behind a feature of
+//! its name (all on by default), and has no code of its own. `use maplet::prelude::*` brings what most programs need.
 //!
 //! | module | what it holds |
 //! |---|---|

@@ -10,9 +10,9 @@ use std::path::Path;
 
 /// A trained network with what it was trained for: it can be saved, sent and used without the program that made it.
 ///
-/// The file is a [`Container`] of kind `model`: a description in JSON (architecture, normalisation, class names) and the
-/// tensors. Parameters and running statistics come back bit for bit. Only models whose steps are all described by data
-/// can be saved so; the weights of others go into a [safetensors file](crate::save_safetensors).
+/// The file is a [`Container`] of kind `model`: a description in JSON (architecture, normalisation, class names) and
+/// the tensors. Parameters and running statistics come back bit for bit. Only models whose steps are all described by
+/// data can be saved so; the weights of others go into a [safetensors file](crate::save_safetensors).
 ///
 /// # Example
 /// ```

@@ -1,8 +1,8 @@
 //! The model zoo and model files.
 //!
 //! - [`mnist_cnn`] and [`mlp`] build untrained networks.
-//! - [`ModelFile`] keeps a network with all it needs to be used: architecture, weights, normalisation and class names. It
-//!   loads without the code that wrote it.
+//! - [`ModelFile`] keeps a network with all it needs to be used: architecture, weights, normalisation and class names.
+//!   It loads without the code that wrote it.
 //! - [`save_safetensors`] and [`load_safetensors`] exchange weights with PyTorch, under PyTorch's names.
 //!
 //! ```

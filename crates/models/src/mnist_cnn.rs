@@ -12,8 +12,8 @@ use maplet_nn_layers::Sequential;
 /// | 3, 4 | flatten, linear | `[128]` | 692,352 |
 /// | 5, 6 | ReLU, linear | `[10]` | 1,290 |
 ///
-/// It gives logits: take [`cross_entropy`](maplet_nn_layers::cross_entropy) as its loss. Its parameters have the names and
-/// shapes that the same `torch.nn.Sequential` has: `0.weight`, `0.bias`, `4.weight`, …
+/// It gives logits: take [`cross_entropy`](maplet_nn_layers::cross_entropy) as its loss. Its parameters have the names
+/// and shapes that the same `torch.nn.Sequential` has: `0.weight`, `0.bias`, `4.weight`, …
 ///
 /// # Shapes
 /// - input: `[n, 1, 28, 28]`; output: `[n, 10]`
@@ -22,7 +22,8 @@ use maplet_nn_layers::Sequential;
 /// None in practice; they are those of [`Sequential`]'s builder.
 ///
 /// # Reference
-/// The shortest form of LeCun, Bottou, Bengio & Haffner (1998), "Gradient-Based Learning Applied to Document Recognition".
+/// The shortest form of LeCun, Bottou, Bengio & Haffner (1998), "Gradient-Based Learning Applied to Document
+/// Recognition".
 ///
 /// # Example
 /// ```

@@ -12,8 +12,8 @@ use std::path::Path;
 
 /// Writes a model's parameters and running statistics under their names, for PyTorch among others.
 ///
-/// In PyTorch: `module.load_state_dict(safetensors.torch.load_file("model.safetensors"))`. The file appears whole or not
-/// at all.
+/// In PyTorch: `module.load_state_dict(safetensors.torch.load_file("model.safetensors"))`. The file appears whole or
+/// not at all.
 ///
 /// # Errors
 /// A place that cannot be written.

@@ -9,8 +9,8 @@ use maplet_tensor::{Activation, Rng, Shape, Window2d};
 
 /// Slides `out_channels` small filters over an image and adds a bias to each channel.
 ///
-/// `y[n, o, i, j] = bias[o] + Σ x[n, c, i·stride + u·dilation − padding, …] · weight[o, c, u, v]` (no kernel flip, as in
-/// every framework).
+/// `y[n, o, i, j] = bias[o] + Σ x[n, c, i·stride + u·dilation − padding, …] · weight[o, c, u, v]` (no kernel flip, as
+/// in every framework).
 ///
 /// # Shapes
 /// - input `[n, in_channels, h, w]`, output `[n, out_channels, h′, w′]` with [`Window2d::output`]'s `h′, w′`

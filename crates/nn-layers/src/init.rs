@@ -1,7 +1,7 @@
 //! Initialisers: how weights begin.
 //!
-//! All make `F32`. Fan-in and fan-out are worked out from the weight's shape, `[out, in / groups, ..kernel]`, and from its
-//! groups: never by the caller.
+//! All make `F32`. Fan-in and fan-out are worked out from the weight's shape, `[out, in / groups, ..kernel]`, and from
+//! its groups: never by the caller.
 
 use crate::{Error, Result};
 use maplet_tensor::{DType, Rng, Shape, Tensor};

@@ -1,8 +1,9 @@
 //! Layers, losses, initialisers and [`Sequential`].
 //!
-//! Everything is a [`Module`]: a mapping from one [`Var`](maplet_autograd::Var) to another. A model is a struct of layers
-//! with [`fields!`](maplet_autograd::fields), or a [`Sequential`], whose steps are data. What the data is part of (see
-//! [`Pass`](maplet_autograd::Pass)) decides whether anything is recorded and whether dropout drops; layers have no modes.
+//! Everything is a [`Module`]: a mapping from one [`Var`](maplet_autograd::Var) to another. A model is a struct of
+//! layers with [`fields!`](maplet_autograd::fields), or a [`Sequential`], whose steps are data. What the data is part
+//! of (see [`Pass`](maplet_autograd::Pass)) decides whether anything is recorded and whether dropout drops; layers have
+//! no modes.
 //!
 //! ```
 //! use maplet_autograd::{Pass, Tensor};

@@ -30,8 +30,8 @@ fields!(MaxPool2d: ; window);
 /// The mean of each window.
 ///
 /// # Shapes
-/// - input `[n, c, h, w]`, output `[n, c, h′, w′]` with [`Window2d::output`]'s `h′, w′`; padding counts as zeros, and is
-///   counted (PyTorch's `count_include_pad=True`)
+/// - input `[n, c, h, w]`, output `[n, c, h′, w′]` with [`Window2d::output`]'s `h′, w′`; padding counts as zeros, and
+///   is counted (PyTorch's `count_include_pad=True`)
 #[derive(Debug, Clone)]
 pub struct AvgPool2d {
     window: Window2d,

@@ -28,11 +28,12 @@ use maplet_tensor::AdamStep;
 /// ```
 pub type Adam = Descent<AdamRule<false>>;
 
-/// As [`Adam`], but its weight decay shrinks the parameter itself: `p −= learning_rate · weight_decay · p`, 0.01 unless set.
+/// As [`Adam`], but its weight decay shrinks the parameter itself: `p −= learning_rate · weight_decay · p`, 0.01 unless
+/// set.
 ///
 /// # Reference
-/// Loshchilov & Hutter (2019), "Decoupled Weight Decay Regularization", algorithm 2, with the decay in units of the rate as
-/// in PyTorch.
+/// Loshchilov & Hutter (2019), "Decoupled Weight Decay Regularization", algorithm 2, with the decay in units of the
+/// rate as in PyTorch.
 pub type AdamW = Descent<AdamRule<true>>;
 
 /// The rule of [`Adam`] and [`AdamW`].

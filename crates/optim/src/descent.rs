@@ -1,4 +1,5 @@
-//! [`Descent`]: what all optimizers share. Groups, clipping, schedule, memory by path, saving; a [`Rule`] does the rest.
+//! [`Descent`]: what all optimizers share. Groups, clipping, schedule, memory by path, saving; a [`Rule`] does the
+//! rest.
 
 use crate::{Error, Group, Optimizer, OptimizerState, Result, Schedule};
 use maplet_autograd::{Grads, Param, Tensor, Visit, params_mut};
@@ -88,7 +89,8 @@ impl<R: Rule> Descent<R> {
         self
     }
 
-    /// Other numbers for the parameters whose path (`0.weight`) the predicate picks. The first group that picks one counts.
+    /// Other numbers for the parameters whose path (`0.weight`) the predicate picks. The first group that picks one
+    /// counts.
     ///
     /// ```
     /// use maplet_optim::{AdamW, Group};

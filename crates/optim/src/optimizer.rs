@@ -39,8 +39,8 @@ pub trait Optimizer: Send {
     /// Everything that changes from step to step. Cheap: tensors share their memory until the next step.
     fn state(&self) -> OptimizerState;
 
-    /// Goes on from a state of an optimizer of this kind, bit for bit. Hyper-parameters other than the rate are code and are
-    /// not touched.
+    /// Goes on from a state of an optimizer of this kind, bit for bit. Hyper-parameters other than the rate are code
+    /// and are not touched.
     ///
     /// # Errors
     /// A state of another kind, or one with tensors missing or left over; nothing is changed then. That shapes fit is

@@ -8,8 +8,8 @@ use maplet_tensor::SgdStep;
 /// Stochastic gradient descent.
 ///
 /// `g = gradient + weight_decay · p`; `u = momentum · u + (1 − dampening) · g`, the first time `u = g`; then
-/// `p −= learning_rate · u`, or with Nesterov `p −= learning_rate · (g + momentum · u)`. PyTorch's formulas: the rate stands
-/// outside the velocity.
+/// `p −= learning_rate · u`, or with Nesterov `p −= learning_rate · (g + momentum · u)`. PyTorch's formulas: the rate
+/// stands outside the velocity.
 ///
 /// # Reference
 /// Polyak (1964), "Some methods of speeding up the convergence of iteration methods"; Sutskever, Martens, Dahl & Hinton

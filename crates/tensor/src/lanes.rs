@@ -5,8 +5,8 @@ use crate::Float;
 /// Some neighbouring elements that are computed with together.
 ///
 /// # Safety
-/// Every method may use instructions of its level of [`Simd`](crate::Simd): call it only where they exist. Pointers must
-/// be valid for [`WIDTH`](Self::WIDTH) elements, in the `_first` methods for `count` of them.
+/// Every method may use instructions of its level of [`Simd`](crate::Simd): call it only where they exist. Pointers
+/// must be valid for [`WIDTH`](Self::WIDTH) elements, in the `_first` methods for `count` of them.
 pub(crate) trait Lanes: Copy {
     type Item: Float;
     const WIDTH: usize;

@@ -101,7 +101,8 @@ fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
     })
 }
 
-/// Rows `t0..` and columns `j0..j0 + count` of `b`, which is a matrix or the transpose of one, into `out: [.., width]`, zeros beyond `count`.
+/// Rows `t0..` and columns `j0..j0 + count` of `b`, which is a matrix or the transpose of one, into `out: [.., width]`,
+/// zeros beyond `count`.
 fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize, j0: usize, count: usize) {
     if b.columns == 1 {
         for (t, row) in out.chunks_mut(width).enumerate() {

@@ -7,8 +7,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Says where in the training something was refused, why, and what to do; one word wide.
 ///
-/// The text reads `place: op: what is wrong; help: what to do`, for instance `epoch 1, step 3: cross_entropy: …`. Errors
-/// of the crates below keep their own text; this crate only adds the place.
+/// The text reads `place: op: what is wrong; help: what to do`, for instance `epoch 1, step 3: cross_entropy: …`.
+/// Errors of the crates below keep their own text; this crate only adds the place.
 ///
 /// ```
 /// use maplet_train::Error;

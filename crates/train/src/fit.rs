@@ -195,8 +195,8 @@ impl<'r, 'o, M: Module> Run<'r, 'o, M> {
     }
 }
 
-/// All that a step changes, as it was at one time. Tensors share their memory until one is written, so taking a snapshot
-/// is free, and the step after it pays with one copy.
+/// All that a step changes, as it was at one time. Tensors share their memory until one is written, so taking a
+/// snapshot is free, and the step after it pays with one copy.
 struct Snapshot {
     /// Of when: `of the end of epoch 2`.
     when: String,

@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// Writes a file through a temporary one in the same folder, which is synced and then renamed; the folder is synced too.
+/// Writes a file through a temporary one in the same folder, which is synced and then renamed; the folder is synced
+/// too.
 ///
 /// Whatever happens on the way, `path` holds what it held before, or everything that `write` wrote. A link is followed.
 ///

@@ -1,5 +1,5 @@
-//! Convolution. It is linear in the input and in the weight, so its two adjoints are ops with rules of the same kind, and
-//! the three refer to each other.
+//! Convolution. It is linear in the input and in the weight, so its two adjoints are ops with rules of the same kind,
+//! and the three refer to each other.
 
 use crate::record::record_biased;
 use crate::{Result, Var, record};

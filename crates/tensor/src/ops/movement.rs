@@ -154,7 +154,8 @@ impl Tensor {
         Self::concat(&tensors.iter().collect::<Vec<_>>(), axis)
     }
 
-    /// `before` and `after` more places on each axis, filled with `value`: one pair an axis. Adjoint: [`slice`](Self::slice).
+    /// `before` and `after` more places on each axis, filled with `value`: one pair an axis. Adjoint:
+    /// [`slice`](Self::slice).
     ///
     /// # Errors
     /// Another number of pairs than of axes.
