@@ -51,7 +51,10 @@ fn main() -> Result<()> {
         .build(args.seed)?;
     println!("{model}");
 
-    let mut trainer = model.compile(Adam::new(1e-3), cross_entropy, Accuracy::new());
+    // The steps get smaller along half a cosine: the last epoch polishes, and lucky seeds matter less.
+    let steps = args.epochs * train.len().div_ceil(args.batch_size.max(1));
+    let adam = Adam::new(1e-3).schedule(Cosine::new(steps as u64));
+    let mut trainer = model.compile(adam, cross_entropy, Accuracy::new());
     let options = FitOptions::new()
         .epochs(args.epochs)
         .batch_size(args.batch_size)

@@ -19,7 +19,7 @@ impl Tensor {
             let x = self.slice_of::<T>();
             planes.two_sums::<T>(|channel| {
                 let count = planes.count() as f64;
-                let mean = planes.of(channel, x).map(|x| sum(x)).sum::<f64>() / count;
+                let mean = planes.of(channel, x).map(sum).sum::<f64>() / count;
                 let squares = planes.of(channel, x).map(|x| squared_distance(x, T::from_f64(mean))).sum::<f64>();
                 [mean, squares / count]
             })
@@ -79,7 +79,7 @@ impl Tensor {
                 let middle = T::from_f64(of(mean, channel));
                 let pairs = || planes.of(channel, dy).zip(planes.of(channel, x));
                 let along = pairs().map(|(dy, x)| centered_dot(dy, x, middle)).sum::<f64>() * scale(channel);
-                [along, planes.of(channel, dy).map(|dy| sum(dy)).sum()]
+                [along, planes.of(channel, dy).map(sum).sum()]
             })?;
             let dx = want[0].then(|| planes.build::<T>(self.shape(), |channel, at, out| {
                 let factor = of(weight, channel) * scale(channel);

@@ -202,7 +202,8 @@ mod tests {
     fn batches_broadcast() {
         let mut rng = Rng::new(1);
         let mut draw = |shape: &[usize]| Tensor::uniform(Shape::new(shape).unwrap(), -1.0f64, 1.0, &mut rng);
-        let cases: [(&[usize], &[usize], &[usize], fn(usize) -> (usize, usize)); 5] = [
+        type Case = (&'static [usize], &'static [usize], &'static [usize], fn(usize) -> (usize, usize));
+        let cases: [Case; 5] = [
             (&[2, 3], &[3, 4], &[2, 4], |_| (0, 0)),
             (&[5, 2, 3], &[3, 4], &[5, 2, 4], |i| (i, 0)),
             (&[2, 3], &[5, 3, 4], &[5, 2, 4], |i| (0, i)),
