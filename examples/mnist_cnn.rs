@@ -1,9 +1,9 @@
 //! Trains a convolutional network on MNIST: the framework's main job.
 //!
-//! Shows the whole way: data, model, compile, fit, evaluate, save. Without the data it fetches them; without a network it
-//! draws digits of its own, and says so.
-//! Expect: at least 98.5 % test accuracy on MNIST after 5 epochs, 90 % on Fashion-MNIST after 10, 98 % on the drawn digits.
-//! About 20 seconds with `--release`; Ctrl-C stops after the current step, and what follows is still done.
+//! Shows the whole way: data, model, compile, fit, evaluate, save. Without the data it fetches them; without a network
+//! it draws digits of its own, and says so.
+//! Expect: at least 98.5 % test accuracy on MNIST after 5 epochs, 90 % on Fashion-MNIST after 10, 98 % on the drawn
+//! digits. About 20 seconds with `--release`; Ctrl-C stops after the current step, and what follows is still done.
 //!
 //! `cargo run --release --example mnist_cnn -- --save digits.maplet`
 

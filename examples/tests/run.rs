@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
-/// The built example, which lies beside this test's folder. `cargo test` builds examples before it runs tests; a call that
-/// names only this test does not, so they are built here then.
+/// The built example, which lies beside this test's folder. `cargo test` builds examples before it runs tests; a call
+/// that names only this test does not, so they are built here then.
 fn example(name: &str) -> PathBuf {
     static BUILD: Mutex<()> = Mutex::new(());
     let _one_at_a_time = BUILD.lock().unwrap_or_else(PoisonError::into_inner);

@@ -95,8 +95,8 @@ mod tests {
 
     #[test]
     fn they_look_like_mnist() {
-        // MNIST: mean 0.1307, deviation 0.3081, a black border, the center of mass in the middle. Off it by 1 at random, and
-        // by as much as keeps the border black.
+        // MNIST: mean 0.1307, deviation 0.3081, a black border, the center of mass in the middle. Off it by 1 at
+        // random, and by as much as keeps the border black.
         let data = digits(2000, 1);
         let crate::Normalizer { mean, std } = crate::Normalizer::fit(&data).unwrap();
         assert!((mean[0] - 0.1307).abs() < 0.015 && (std[0] - 0.3081).abs() < 0.015, "{mean:?} {std:?}");

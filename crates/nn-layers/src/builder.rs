@@ -141,8 +141,8 @@ impl Builder {
         self.step(Step::Softmax { axis })
     }
 
-    /// Anything of your own. Its output's shape is found by running it on one sample of zeros. Such a model's weights can
-    /// be saved; its architecture is code.
+    /// Anything of your own. Its output's shape is found by running it on one sample of zeros. Such a model's weights
+    /// can be saved; its architecture is code.
     #[allow(clippy::should_implement_trait)] // nobody adds models with +
     pub fn add<M: Module + 'static>(mut self, module: M) -> Self {
         let name = std::any::type_name::<M>();
@@ -157,8 +157,8 @@ impl Builder {
         self
     }
 
-    /// Checks every step, then makes the layers with random weights: the same for the same seed, and those of layer `i` the
-    /// same whatever the other layers draw.
+    /// Checks every step, then makes the layers with random weights: the same for the same seed, and those of layer `i`
+    /// the same whatever the other layers draw.
     ///
     /// # Errors
     /// The first step that does not fit: `layer 5 (Linear 1600 → 10): …`. No memory is taken before all of them fit.

@@ -201,7 +201,8 @@ mod tests {
         let all = 8f64.ln() + 4f64.ln() + (8.0f64 / 5.0).ln();
         let smooth = CrossEntropy::new().label_smoothing(0.3);
         near(value(smooth.loss(&logits(), &labels)), 0.7 * (first + second) / 2.0 + 0.1 * all);
-        // Both at once, as in PyTorch: the spread part is weighted by class, and divided by the labels' weights as well.
+        // Both at once, as in PyTorch: the spread part is weighted by class, and divided by the labels' weights as
+        // well.
         let spread = 1.5 * 8f64.ln() + 6.0 * 4f64.ln() + 1.5 * (8.0f64 / 5.0).ln();
         let both = smooth.class_weights(Tensor::from([1.0f64, 3.0, 0.5]));
         let expected = (0.7 * (0.5 * first + 3.0 * second) + 0.1 * spread) / 3.5;

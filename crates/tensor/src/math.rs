@@ -21,7 +21,8 @@ pub(crate) trait Math: Float {
     fn sigmoid(self) -> Self;
 
     /// The normal distribution's distribution function `Φ(x) = erfc(−x / √2) / 2`, at most 3 ulp off for
-    /// positive and 8 ulp for negative `x`, where it is tiny, and its density `φ(x) = e^(−x²/2) / √(2π)`, at most 2 ulp.
+    /// positive and 8 ulp for negative `x`, where it is tiny, and its density `φ(x) = e^(−x²/2) / √(2π)`, at most 2
+    /// ulp.
     fn normal_distribution(self) -> (Self, Self);
 }
 

@@ -159,8 +159,8 @@ impl Var {
 }
 
 impl Var {
-    /// The gradient of [`gelu`](Self::gelu) as an op: `dy · (Φ(x) + x φ(x))` for `x = self`. Its own, since `φ′ = −x φ`, is
-    /// `dy · φ(x) (2 − x²)`.
+    /// The gradient of [`gelu`](Self::gelu) as an op: `dy · (Φ(x) + x φ(x))` for `x = self`. Its own,
+    /// since `φ′ = −x φ`, is `dy · φ(x) (2 − x²)`.
     fn gelu_grad(&self, dy: &Var) -> Result<Var> {
         let (x, again, dy_again) = (self.clone(), self.clone(), dy.clone());
         record("gelu_grad", self.value().gelu_grad(dy.value())?)

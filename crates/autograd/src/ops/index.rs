@@ -21,7 +21,8 @@ impl Var {
             .done()
     }
 
-    /// The adjoint of [`select_rows`](Self::select_rows): adds each row to row `ids[..]` of a zero tensor of `rows` rows.
+    /// The adjoint of [`select_rows`](Self::select_rows): adds each row to row `ids[..]` of a zero tensor of `rows`
+    /// rows.
     ///
     /// # Shapes
     /// `self: [ids.., row..]`, `ids: [ids..]` → `[rows, row..]`
@@ -42,8 +43,8 @@ impl Var {
         record("gather", y).pull(self, move |dy| dy.scatter_add(axis, &at, size)).cut(index).done()
     }
 
-    /// The adjoint of [`gather`](Self::gather): on axis 1 of a matrix, `y[i][index[i][j]] += x[i][j]`, where the axis has
-    /// `size` elements in the output.
+    /// The adjoint of [`gather`](Self::gather): on axis 1 of a matrix, `y[i][index[i][j]] += x[i][j]`, where the axis
+    /// has `size` elements in the output.
     pub fn scatter_add(&self, axis: isize, index: &Var, size: usize) -> Result<Var> {
         let at = index.clone();
         record("scatter_add", self.value().scatter_add(axis, index.value(), size)?)

@@ -116,8 +116,8 @@ impl Tensor {
             let plane = sizes.oh * sizes.ow;
             let mut bias = Tensor::dirty::<T>(Shape::from([sizes.n, sizes.o]));
             let bias_sums = Shared::new(bias.own_slice::<T>());
-            // Image n's dy before the pool, as [pooled position, position of the window, o of the group]; its sum over the
-            // positions goes to `bias_sums`.
+            // Image n's dy before the pool, as [pooled position, position of the window, o of the group]; its sum over
+            // the positions goes to `bias_sums`.
             let spread = |n: usize, part: usize, out: &mut [T]| {
                 let mut turned = Tensor::dirty::<T>(Shape::from([pooled, sizes.o_group]));
                 let turned = turned.own_slice::<T>();
@@ -207,8 +207,8 @@ impl Fused {
 }
 
 vectorized! {
-    /// For each window of `sums: [windows, window, channels]` and each channel the largest sum after the ReLU, and where
-    /// it was; `places` has `stride` bytes a window. NaN counts as largest.
+    /// For each window of `sums: [windows, window, channels]` and each channel the largest sum after the ReLU, and
+    /// where it was; `places` has `stride` bytes a window. NaN counts as largest.
     fn win<T: Float>(sums: &[T], window: usize, channels: usize, best: &mut [T], places: &mut [u8], stride: usize) {
         let whole = channels / 16 * 16;
         for (i, (sums, best)) in sums.chunks_exact(window * channels).zip(best.chunks_exact_mut(channels)).enumerate() {
@@ -244,8 +244,9 @@ fn win_lanes<T: Float, const LANES: usize>(sums: &[T], channels: usize, best: &m
 }
 
 vectorized! {
-    /// Spreads `dy: [windows, channels]` over `out: [windows, window, channels]`: to the place that won, zeros elsewhere;
-    /// `sums: [channels]` becomes the sum of what the ReLU let through. `winners` has `stride` bytes a window.
+    /// Spreads `dy: [windows, channels]` over `out: [windows, window, channels]`: to the place that won, zeros
+    /// elsewhere; `sums: [channels]` becomes the sum of what the ReLU let through. `winners` has `stride` bytes a
+    /// window.
     fn keep<T: Float>(dy: &[T], winners: &[u8], stride: usize, window: usize, out: &mut [T], sums: &mut [T]) {
         let channels = sums.len();
         sums.fill(T::zero());

@@ -86,8 +86,8 @@ impl Tensor {
     /// Shapes or types that differ, or are not float.
     ///
     /// # Reference
-    /// Sutskever, Martens, Dahl & Hinton (2013), "On the importance of initialization and momentum in deep learning", in
-    /// PyTorch's form.
+    /// Sutskever, Martens, Dahl & Hinton (2013), "On the importance of initialization and momentum in deep learning",
+    /// in PyTorch's form.
     pub fn sgd_step(&mut self, grad: &Tensor, velocity: Option<&mut Tensor>, step: &SgdStep) -> Result<()> {
         const OP: &str = "sgd_step";
         check(OP, self, &[("gradient", grad)])?;

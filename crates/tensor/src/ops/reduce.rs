@@ -13,7 +13,8 @@ use crate::{Axes, DType, Error, MAX_RANK, Result, Shape, Tensor};
 /// Sums are blocked: the rounding error grows with the logarithm of the number of terms, and the result is the same for
 /// every number of threads.
 impl Tensor {
-    /// The sum along the axes: 0 for nothing. Integers wrap around; `u8` is summed in `i64`, so that masks can be counted.
+    /// The sum along the axes: 0 for nothing. Integers wrap around; `u8` is summed in `i64`, so that masks can be
+    /// counted.
     ///
     /// # Errors
     /// An axis out of range or named twice.

@@ -69,8 +69,8 @@ pub trait Callback: Send {
         Ok(())
     }
 
-    /// Something that people should know: a warning, what a callback did, why the training ends early. Progress displays
-    /// show it.
+    /// Something that people should know: a warning, what a callback did, why the training ends early. Progress
+    /// displays show it.
     fn on_note(&mut self, text: &str) {}
 }
 

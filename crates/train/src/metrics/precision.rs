@@ -100,8 +100,8 @@ macro_rules! class_metric {
 class_metric!(
     /// Of the samples taken for a class, the share that is of it: `precision` in logs.
     ///
-    /// `precision = hits / predicted`, and 0 for a class that was never predicted (scikit-learn's `zero_division=0`). The
-    /// macro average runs over all classes of the output, as with scikit-learn's `labels=range(k)`.
+    /// `precision = hits / predicted`, and 0 for a class that was never predicted (scikit-learn's `zero_division=0`).
+    /// The macro average runs over all classes of the output, as with scikit-learn's `labels=range(k)`.
     ///
     /// # Shapes
     /// - outputs `[.., k]` with whole labels `[..]`; or, for two classes, one logit for each 0 or 1
@@ -111,8 +111,8 @@ class_metric!(
 class_metric!(
     /// Of the samples of a class, the share that is found: `recall` in logs.
     ///
-    /// `recall = hits / actual`, and 0 for a class without samples (scikit-learn's `zero_division=0`). The macro average
-    /// runs over all classes of the output, as with scikit-learn's `labels=range(k)`.
+    /// `recall = hits / actual`, and 0 for a class without samples (scikit-learn's `zero_division=0`). The macro
+    /// average runs over all classes of the output, as with scikit-learn's `labels=range(k)`.
     ///
     /// # Shapes
     /// - outputs `[.., k]` with whole labels `[..]`; or, for two classes, one logit for each 0 or 1
