@@ -315,11 +315,11 @@ mod tests {
 
     impl Visit for Twins {
         fn visit<'a>(&'a self, path: &Path<'_>, show: &mut dyn FnMut(&Path<'_>, Item<'a>)) {
-            [&self.0, &self.1].map(|param| param.visit(&path.field("weight"), show));
+            [&self.0, &self.1].into_iter().for_each(|param| param.visit(&path.field("weight"), show));
         }
 
         fn visit_mut<'a>(&'a mut self, path: &Path<'_>, show: &mut dyn FnMut(&Path<'_>, ItemMut<'a>)) {
-            [&mut self.0, &mut self.1].map(|param| param.visit_mut(&path.field("weight"), show));
+            [&mut self.0, &mut self.1].into_iter().for_each(|param| param.visit_mut(&path.field("weight"), show));
         }
     }
 
