@@ -258,6 +258,7 @@ mod tests {
         assert_eq!(byte.add(&Tensor::from([10u8, 4])).unwrap(), Tensor::from([4u8, 7]));
         assert_eq!(byte.sub(&Tensor::from([251u8, 4])).unwrap(), Tensor::from([255u8, 255]));
         assert_eq!(byte.mul_scalar(2.0), Tensor::from([244u8, 6]));
+        assert_eq!(byte.add_scalar(250.0), Tensor::from([244u8, 253]));
         let x = Tensor::from([-7i64, 7, i64::MIN]);
         assert_eq!(x.div(&Tensor::from([2i64, -2, -1])).unwrap(), Tensor::from([-3i64, -3, i64::MIN]));
         assert_eq!(x.pow(&Tensor::from([3i64, 0, 2])).unwrap(), Tensor::from([-343i64, 1, 0]));

@@ -234,6 +234,10 @@ mod tests {
         assert_eq!(x.linear(&w, Some(&b), Activation::Identity).unwrap(), y);
         let relu = Tensor::from([[[3.5f32, 0.0, 0.0], [0.0, 4.0, 3.0]]]);
         assert_eq!(x.linear(&w, Some(&b), Activation::Relu).unwrap(), relu);
+        let dy = Tensor::from([[[1.0f32, 2.0, 3.0], [4.0, 5.0, 6.0]]]);
+        assert_eq!(y.activation_grad(&dy, Activation::Identity).unwrap(), dy);
+        let passed = Tensor::from([[[1.0f32, 0.0, 0.0], [0.0, 5.0, 6.0]]]);
+        assert_eq!(relu.activation_grad(&dy, Activation::Relu).unwrap(), passed);
         let empty = Tensor::zeros([3, 0], crate::DType::F32);
         let y = empty.linear(&Tensor::zeros([2, 0], crate::DType::F32), None, Activation::Identity).unwrap();
         assert_eq!(y, Tensor::zeros([3, 2], crate::DType::F32));
