@@ -16,7 +16,7 @@ use std::path::PathBuf;
 struct Args {
     /// A network that `mnist_cnn --save` wrote
     file: PathBuf,
-    /// A picture of one digit: PNG, JPEG, BMP or PNM
+    /// A picture of one digit: PNG
     image: PathBuf,
 }
 

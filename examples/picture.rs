@@ -11,7 +11,7 @@ use std::path::Path;
 const SIDE: u32 = 28;
 const BOX: u32 = 20;
 
-/// Reads a picture (PNG, JPEG, BMP or PNM) as a network's input: `[1, 1, 28, 28]`, from 0 to 1.
+/// Reads a picture (PNG) as a network's input: `[1, 1, 28, 28]`, from 0 to 1.
 ///
 /// # Errors
 /// A file that is no picture, or a picture that is all of one shade.

@@ -9,11 +9,11 @@ use crate::{Element, MAX_RANK, Shape, Tensor, par};
 /// About the nanoseconds that one element takes.
 const COST: f64 = 0.1;
 /// Independent accumulators of a contiguous fold: enough to hide the latency of an addition.
-const LANES: usize = 32;
+const LANES: usize = 64;
 /// Elements that the accumulators take before they are combined.
 const BLOCK: usize = 128 * LANES;
 /// Elements of a row that one task folds.
-const ROW_PIECE: usize = 16 * BLOCK;
+const ROW_PIECE: usize = 8 * BLOCK;
 /// Rows that one task folds into one.
 const COLUMN_PIECE: usize = 128;
 
@@ -86,31 +86,38 @@ vectorized! {
 /// Folds a contiguous slice; to be called in a `vectorized!` loop.
 #[inline(always)]
 pub(crate) fn fold_slice<T: Element, F: Fn(T, T) -> T>(x: &[T], init: T, f: &F) -> T {
-    if x.len() < LANES {
-        return x.iter().fold(init, |total, &x| f(total, x));
-    }
     let mut total = init;
     for block in x.chunks(BLOCK) {
-        let mut lanes = [init; LANES];
-        let (vectors, rest) = block.as_chunks::<LANES>();
-        for vector in vectors {
-            for i in 0..LANES {
-                lanes[i] = f(lanes[i], vector[i]);
-            }
+        let (long, rest) = block.as_chunks::<LANES>();
+        if !long.is_empty() {
+            total = f(total, fold_lanes(long, init, f));
         }
-        for (lane, &x) in lanes.iter_mut().zip(rest) {
-            *lane = f(*lane, x);
+        let (short, rest) = rest.as_chunks::<8>();
+        if !short.is_empty() {
+            total = f(total, fold_lanes(short, init, f));
         }
-        let mut width = LANES / 2;
-        while width > 0 {
-            for i in 0..width {
-                lanes[i] = f(lanes[i], lanes[i + width]);
-            }
-            width /= 2;
-        }
-        total = f(total, lanes[0]);
+        total = rest.iter().fold(total, |total, &x| f(total, x));
     }
     total
+}
+
+/// Folds `N` columns side by side, in registers, and then these with each other, in pairs.
+#[inline(always)]
+fn fold_lanes<T: Element, F: Fn(T, T) -> T, const N: usize>(vectors: &[[T; N]], init: T, f: &F) -> T {
+    let mut lanes = [init; N];
+    for vector in vectors {
+        for i in 0..N {
+            lanes[i] = f(lanes[i], vector[i]);
+        }
+    }
+    let mut width = N / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = f(lanes[i], lanes[i + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
 }
 
 /// `[outer, n, inner]` to `[outer, inner]`.
@@ -148,7 +155,7 @@ vectorized! {
             let (from, to) = (piece * COLUMN_PIECE, n.min((piece + 1) * COLUMN_PIECE));
             let rows = &x[(outer * n + from) * inner..(outer * n + to) * inner];
             out.fill(init);
-            if inner < LANES {
+            if inner <= LANES / 2 {
                 fold_narrow(out, rows, f);
             } else {
                 for row in rows.chunks_exact(inner) {
@@ -160,12 +167,12 @@ vectorized! {
     }
 }
 
-/// Rows shorter than a vector: as many as fit side by side in the accumulators are folded at once.
+/// Rows that do not fill the accumulators: as many as fit side by side in the accumulators are folded at once.
 #[inline(always)]
 fn fold_narrow<T: Element, F: Fn(T, T) -> T>(out: &mut [T], rows: &[T], f: &F) {
-    let side_by_side = 2 * LANES / out.len() * out.len();
+    let side_by_side = LANES / out.len() * out.len();
     let (first, rest) = rows.split_at(side_by_side.min(rows.len()));
-    let mut lanes = [T::default(); 2 * LANES];
+    let mut lanes = [T::default(); LANES];
     let lanes = &mut lanes[..first.len()];
     lanes.copy_from_slice(first);
     for rows in rest.chunks(side_by_side) {
