@@ -93,28 +93,28 @@ impl Page {
         }
         text.push('[');
         let innermost = axis + 1 == self.shape.rank();
-        let indent = " ".repeat(axis + 1);
         for (i, place) in self.shown(axis).into_iter().enumerate() {
-            let mut item = String::new();
-            match place {
-                Some(_) => self.write(axis + 1, words, &mut item),
-                None => item.push_str("..."),
-            }
+            let word = match place {
+                None => Some("...".to_string()),
+                Some(_) if innermost => words.next(),
+                Some(_) => None,
+            };
             if i > 0 {
-                let column = text.len() - text.rfind('\n').map_or(0, |at| at + 1);
-                // One line for each innermost row, a blank line more for each axis further out.
-                let breaks = match innermost {
-                    true => usize::from(column + 1 + item.len() >= WIDTH),
-                    false => self.shape.rank() - 1 - axis,
+                // A line for each innermost row, a blank line more for each axis further out.
+                let column = text.chars().rev().take_while(|&c| c != '\n').count();
+                let breaks = match (innermost, &word) {
+                    (true, Some(word)) => usize::from(column + 1 + word.len() >= WIDTH),
+                    _ => self.shape.rank() - 1 - axis,
                 };
-                if breaks == 0 {
-                    text.push(' ');
-                } else {
-                    text.push_str(&"\n".repeat(breaks));
-                    text.push_str(&indent);
+                match breaks {
+                    0 => text.push(' '),
+                    _ => text.extend(["\n".repeat(breaks), " ".repeat(axis + 1)]),
                 }
             }
-            text.push_str(&item);
+            match word {
+                Some(word) => text.push_str(&word),
+                None => self.write(axis + 1, words, text),
+            }
         }
         text.push(']');
     }

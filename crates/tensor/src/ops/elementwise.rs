@@ -1,4 +1,4 @@
-//! Functions of one element, and the two loops that all elementwise ops run on.
+//! Functions of one element, and the loops that all elementwise ops run on.
 //!
 //! Activations and their adjoints are in `activation.rs`.
 
