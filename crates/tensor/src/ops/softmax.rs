@@ -196,7 +196,7 @@ vectorized! {
         const BLOCK: usize = 512;
         for (row, out) in out.iter_mut().enumerate() {
             let x = &x[row * n..][..n];
-            let greatest = fold_slice(x, T::LEAST, &T::larger);
+            let greatest = fold_slice(x, T::LEAST, &greater);
             // A row of −∞ has the sum 0, one with +∞ the sum ∞: neither may become ∞ − ∞.
             let shift = if greatest.abs() < T::GREATEST { greatest } else { T::zero() };
             let (mut sum, mut scratch) = (T::zero(), [T::zero(); BLOCK]);
@@ -217,9 +217,15 @@ fn block(n: usize) -> usize {
     (2048 / n).max(1) * n
 }
 
+/// One instruction, unlike [`Number::larger`]. It may lose a NaN, whose exponential then makes the sum NaN all the same.
+#[inline(always)]
+fn greater<T: PartialOrd>(a: T, b: T) -> T {
+    if a > b { a } else { b }
+}
+
 #[inline(always)]
 fn subtract_greatest<T: RowMath>(out: &mut [T], x: &[T]) {
-    let greatest = fold_slice(x, T::LEAST, &T::larger);
+    let greatest = fold_slice(x, T::LEAST, &greater);
     for (out, &x) in out.iter_mut().zip(x) {
         *out = x - greatest;
     }
@@ -313,7 +319,14 @@ mod tests {
         assert_eq!(nothing.logsumexp(0, false).unwrap(), Tensor::scalar(-infinity));
         assert!(nothing.softmax(0).unwrap().as_slice::<f32>().unwrap().iter().all(|y| y.is_nan()));
         assert_eq!(Tensor::from([infinity, 1.0]).logsumexp(0, false).unwrap(), Tensor::scalar(infinity));
-        assert!(Tensor::from([f32::NAN, 1.0]).logsumexp(0, false).unwrap().item::<f32>().unwrap().is_nan());
+        for at in [0, 1, 40, 99] {
+            let mut x = Tensor::zeros([100], DType::F32);
+            x.as_mut_slice::<f32>().unwrap()[at] = f32::NAN;
+            assert!(x.logsumexp(0, false).unwrap().item::<f32>().unwrap().is_nan());
+            for y in [x.softmax(0).unwrap(), x.log_softmax(0).unwrap()] {
+                assert!(y.as_slice::<f32>().unwrap().iter().all(|y| y.is_nan()));
+            }
+        }
     }
 
     #[test]
