@@ -217,7 +217,8 @@ fn block(n: usize) -> usize {
     (2048 / n).max(1) * n
 }
 
-/// One instruction, unlike [`Number::larger`]. It may lose a NaN, whose exponential then makes the sum NaN all the same.
+/// One instruction, unlike [`Number::larger`]. It may lose a NaN, whose exponential then makes the sum NaN all
+/// the same.
 #[inline(always)]
 fn greater<T: PartialOrd>(a: T, b: T) -> T {
     if a > b { a } else { b }
