@@ -10,6 +10,8 @@ use std::path::Path;
 
 const SIDE: u32 = 28;
 const BOX: u32 = 20;
+/// Pictures with a longer side are made smaller first.
+const LARGE: u32 = 256;
 
 /// Reads a picture (PNG) as a network's input: `[1, 1, 28, 28]`, from 0 to 1.
 ///
@@ -35,7 +37,11 @@ pub fn load(path: impl AsRef<Path>) -> Result<Tensor> {
 
 /// The digit in a picture in MNIST's form, or nothing if the picture is all of one shade.
 pub fn like_mnist(picture: &DynamicImage) -> Option<GrayImage> {
-    let ink = ink(picture);
+    // Averaging takes the grain out of photographs, which would else be taken for ink.
+    let ink = match picture.width().max(picture.height()) {
+        0..=LARGE => ink(picture),
+        _ => ink(&picture.resize(LARGE, LARGE, FilterType::Triangle)),
+    };
     let (x, y, width, height) = bounds(&ink)?;
     let digit = imageops::crop_imm(&ink, x, y, width, height).to_image();
 
@@ -110,7 +116,7 @@ mod tests {
     fn a_bar_is_scaled_centered_and_white_on_black() {
         // 40 wide, 100 high becomes 8 × 20; centered: columns 10 to 17, rows 4 to 23.
         for (ink, ground) in [(20, 240), (230, 10), (0, 255)] {
-            let image = like_mnist(&bar(300, 200, (30, 60, 40, 100), ink, ground)).unwrap();
+            let image = like_mnist(&bar(250, 200, (30, 60, 40, 100), ink, ground)).unwrap();
             assert_eq!(image.dimensions(), (28, 28));
             for (x, y, Luma([value])) in image.enumerate_pixels() {
                 let inside = (10..18).contains(&x) && (4..24).contains(&y);
@@ -123,6 +129,18 @@ mod tests {
     fn nothing_is_found_on_an_empty_page_or_in_noise() {
         assert!(like_mnist(&bar(50, 50, (0, 0, 0, 0), 0, 255)).is_none());
         assert!(like_mnist(&bar(50, 50, (10, 10, 5, 5), 200, 220)).is_none());
+    }
+
+    #[test]
+    fn grain_is_not_ink() {
+        let mut rng = Rng::new(1);
+        let page = bar(600, 500, (100, 100, 80, 200), 60, 230).to_luma8();
+        let mut grainy = page.clone();
+        grainy.pixels_mut().for_each(|p| p.0[0] = (f64::from(p.0[0]) + 6.0 * rng.normal()) as u8);
+        let (clean, grainy) = (like_mnist(&page.into()).unwrap(), like_mnist(&grainy.into()).unwrap());
+        for (a, b) in clean.pixels().zip(grainy.pixels()) {
+            assert!(a.0[0].abs_diff(b.0[0]) < 40, "{a:?} {b:?}");
+        }
     }
 
     #[test]
