@@ -129,9 +129,9 @@ macro_rules! dispatch {
     };
 }
 
-/// Runs `$body` with `$T` bound to `f32` or `f64`; an error (through `return`) for any other type.
-macro_rules! dispatch_float {
-    ($dtype:expr, $op:expr, $T:ident => $body:expr) => {
+/// Runs `$body` with `$T` bound to `f32` or `f64`; for any other type `$else`, with `$error` bound to the op's error.
+macro_rules! match_float {
+    ($dtype:expr, $op:expr, $T:ident => $body:expr, $error:ident => $else:expr) => {
         match $dtype {
             $crate::DType::F32 => {
                 type $T = f32;
@@ -141,8 +141,18 @@ macro_rules! dispatch_float {
                 type $T = f64;
                 $body
             }
-            other => return Err(other.expect_float($op).unwrap_err()),
+            other => {
+                let $error = other.expect_float($op).unwrap_err();
+                $else
+            }
         }
     };
 }
-pub(crate) use {dispatch, dispatch_float};
+
+/// As [`match_float`], returning the error.
+macro_rules! dispatch_float {
+    ($dtype:expr, $op:expr, $T:ident => $body:expr) => {
+        $crate::dtype::match_float!($dtype, $op, $T => $body, error => return Err(error))
+    };
+}
+pub(crate) use {dispatch, dispatch_float, match_float};

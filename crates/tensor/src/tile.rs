@@ -123,10 +123,25 @@ mod x86 {
     }
 }
 
+/// The block, with its steps along `A` known to the compiler: as a list or as multiples of a stride.
+#[inline(always)]
+unsafe fn run<L: Lanes, const R: usize, const LAST: usize, const V: usize>(block: &Block<'_, L::Item>) {
+    // SAFETY: promised by the caller; `t` stays below `steps`.
+    unsafe {
+        match block.a_steps {
+            Offsets::Stride(by) => panels::<L, R, LAST, V>(block, |t| t * by),
+            Offsets::List(at) => panels::<L, R, LAST, V>(block, |t| *at.get_unchecked(t)),
+        }
+    }
+}
+
 /// Panels of `V` vectors, and in each of them tiles of `R` rows; a last tile of `LAST` rows is taken whole (a 3 × 3
 /// kernel on one channel has 9 taps).
 #[inline(always)]
-unsafe fn run<L: Lanes, const R: usize, const LAST: usize, const V: usize>(block: &Block<'_, L::Item>) {
+unsafe fn panels<L: Lanes, const R: usize, const LAST: usize, const V: usize>(
+    block: &Block<'_, L::Item>,
+    step: impl Fn(usize) -> usize + Copy,
+) {
     let width = V * L::WIDTH;
     for column in (0..block.columns).step_by(width) {
         let count = (block.columns - column).min(width);
@@ -135,9 +150,9 @@ unsafe fn run<L: Lanes, const R: usize, const LAST: usize, const V: usize>(block
             // SAFETY: the tile lies inside the block.
             row += unsafe {
                 match (count == width, count > L::WIDTH) {
-                    (true, _) => rows::<L, R, LAST, V, true>(block, row, column, count),
-                    (false, true) => rows::<L, R, LAST, V, false>(block, row, column, count),
-                    (false, false) => rows::<L, R, LAST, 1, false>(block, row, column, count),
+                    (true, _) => rows::<L, R, LAST, V, true>(block, row, column, count, step),
+                    (false, true) => rows::<L, R, LAST, V, false>(block, row, column, count, step),
+                    (false, false) => rows::<L, R, LAST, 1, false>(block, row, column, count, step),
                 }
             };
         }
@@ -151,25 +166,17 @@ unsafe fn rows<L: Lanes, const R: usize, const LAST: usize, const V: usize, cons
     row: usize,
     column: usize,
     count: usize,
+    step: impl Fn(usize) -> usize + Copy,
 ) -> usize {
     let left = block.rows - row;
     // SAFETY: promised by the caller.
     unsafe {
-        match (left, block.a_steps) {
-            (1, Offsets::Stride(by)) => tile::<L, 1, V, FULL>(block, row, column, count, |t| t * by),
-            (2, Offsets::Stride(by)) => tile::<L, 2, V, FULL>(block, row, column, count, |t| t * by),
-            (3 | 4, Offsets::Stride(by)) => tile::<L, 4, V, FULL>(block, row, column, count, |t| t * by),
-            (left, Offsets::Stride(by)) if left == LAST => {
-                tile::<L, LAST, V, FULL>(block, row, column, count, |t| t * by)
-            }
-            (_, Offsets::Stride(by)) => tile::<L, R, V, FULL>(block, row, column, count, |t| t * by),
-            (1, Offsets::List(at)) => tile::<L, 1, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
-            (2, Offsets::List(at)) => tile::<L, 2, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
-            (3 | 4, Offsets::List(at)) => tile::<L, 4, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
-            (left, Offsets::List(at)) if left == LAST => {
-                tile::<L, LAST, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t))
-            }
-            (_, Offsets::List(at)) => tile::<L, R, V, FULL>(block, row, column, count, |t| *at.get_unchecked(t)),
+        match left {
+            1 => tile::<L, 1, V, FULL>(block, row, column, count, step),
+            2 => tile::<L, 2, V, FULL>(block, row, column, count, step),
+            3 | 4 => tile::<L, 4, V, FULL>(block, row, column, count, step),
+            _ if left == LAST => tile::<L, LAST, V, FULL>(block, row, column, count, step),
+            _ => tile::<L, R, V, FULL>(block, row, column, count, step),
         }
     }
     if left == LAST { LAST } else { left.min(R) }

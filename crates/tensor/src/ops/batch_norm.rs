@@ -187,37 +187,7 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Rng;
-
-    fn draw(shape: &[usize], seed: u64) -> Tensor {
-        Tensor::normal(Shape::new(shape).unwrap(), 1.0f64, 2.0, &mut Rng::new(seed))
-    }
-
-    fn dot(a: &Tensor, b: &Tensor) -> f64 {
-        a.mul(b).unwrap().sum(.., false).unwrap().item::<f64>().unwrap()
-    }
-
-    /// The slope of `value` at `inputs` along `direction` of input `i`.
-    fn slope(value: impl Fn(&[Tensor; 3]) -> f64, inputs: &[Tensor; 3], i: usize, direction: &Tensor) -> f64 {
-        let moved = |step: f64| {
-            let mut inputs = inputs.clone();
-            inputs[i] = inputs[i].add(&direction.mul_scalar(step)).unwrap();
-            value(&inputs)
-        };
-        (moved(1e-6) - moved(-1e-6)) / 2e-6
-    }
-
-    fn moments(x: &[f64]) -> (f64, f64) {
-        let mean = x.iter().sum::<f64>() / x.len() as f64;
-        (mean, x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64)
-    }
-
-    fn assert_near(found: &Tensor, want: &[f64]) {
-        let found = found.as_slice::<f64>().unwrap();
-        assert_eq!(found.len(), want.len());
-        // A few roundings of numbers below 10.
-        assert!(found.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-13), "{found:?}\n{want:?}");
-    }
+    use crate::ops::testing::{assert_near, dot, draw, moments, slope};
 
     #[test]
     fn batch_norm_is_its_definition() {

@@ -91,17 +91,7 @@ pub(crate) fn must<T>(result: Result<T>) -> T {
 /// Runs `$body` with `$T` bound to the tensor's float type; panics with the op's error for an integer tensor.
 macro_rules! float {
     ($x:expr, $op:expr, $T:ident => $body:expr) => {
-        match $x.dtype() {
-            $crate::DType::F32 => {
-                type $T = f32;
-                $body
-            }
-            $crate::DType::F64 => {
-                type $T = f64;
-                $body
-            }
-            other => panic!("{}", other.expect_float($op).unwrap_err()),
-        }
+        $crate::dtype::match_float!($x.dtype(), $op, $T => $body, error => panic!("{error}"))
     };
 }
 pub(crate) use float;

@@ -105,8 +105,7 @@ impl Tensor {
             self.same_dtype("linear", bias)?;
             check_bias("linear", bias, out_features)?;
         }
-        let rows = shape.elements() / in_features.max(1);
-        let rows = if in_features == 0 { shape[..shape.len() - 1].iter().product() } else { rows };
+        let rows = shape[..shape.len() - 1].iter().product();
         dispatch_float!(self.dtype(), "linear", T => Ok(Tensor::build(shape.with_size(shape.len() - 1, out_features), |out: &mut [T]| {
             let x = Matrix::new(self.slice_of::<T>(), in_features, false);
             let w = Matrix::new(weight.slice_of::<T>(), in_features, true);

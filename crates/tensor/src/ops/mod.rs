@@ -26,3 +26,5 @@ mod norm;
 mod batch_norm;
 mod loss;
 mod dropout;
+#[cfg(test)]
+pub(crate) mod testing;
