@@ -43,6 +43,8 @@ impl StopSignal {
     ///
     /// The first call installs the process's handler. A second Ctrl-C, while the flag is still up, ends the process at
     /// once with the status 130: that is the one place where this library exits, and it is the user who asks for it.
+    /// A process that was started with Ctrl-C ignored (`nohup`, or a script's `&`) gets a flag that only
+    /// [`request`](Self::request) raises; this is noticed on Linux alone.
     ///
     /// # Errors
     /// The program has installed a handler of its own.
@@ -54,6 +56,9 @@ impl StopSignal {
             return Ok(signal.clone());
         }
         let signal = Self::new();
+        if ctrl_c_is_ignored() {
+            return Ok(installed.insert(signal).clone());
+        }
         ctrlc::try_set_handler({
             let signal = signal.clone();
             move || match signal.is_requested() {
@@ -65,7 +70,15 @@ impl StopSignal {
             let help = "call StopSignal::request from your own handler";
             crate::Error::new("on_ctrl_c", error.to_string(), help)
         })?;
-        *installed = Some(signal.clone());
-        Ok(signal)
+        Ok(installed.insert(signal).clone())
     }
+}
+
+/// Whether whoever started this process had it ignore interrupts, as the kernel's list of ignored signals says.
+#[cfg(feature = "ctrlc")]
+fn ctrl_c_is_ignored() -> bool {
+    const INTERRUPT: u64 = 1 << (2 - 1); // signal 2 has bit 1
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    ignored.is_some_and(|signals| signals & INTERRUPT != 0)
 }
