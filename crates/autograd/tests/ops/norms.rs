@@ -1,0 +1,20 @@
+//! Normalizations.
+
+use super::table::{Case, other, positive, sample};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let (w, b) = (positive(&[3]), other(&[3]));
+    for shape in [&[4usize, 3][..], &[2, 2, 3], &[3]] {
+        cases.push(Case::new("layer_norm", &[&sample(shape), &w, &b], |x| x[0].layer_norm(&x[1], &x[2], 0.1)));
+    }
+    for shape in [&[4usize, 3][..], &[2, 3, 2, 2]] {
+        let x = sample(shape);
+        cases.push(Case::new("batch_norm", &[&x, &w, &b], |x| Ok(x[0].batch_norm(&x[1], &x[2], 0.1)?.0)));
+        let (mean, var) = (sample(&[3]), positive(&[3]));
+        cases.push(Case::new("batch_norm_with", &[&x, &w, &b], move |x| {
+            x[0].batch_norm_with(&mean, &var, &x[1], &x[2], 0.1)
+        }));
+    }
+    cases
+}
