@@ -6,7 +6,7 @@ use crate::reshape::with_batch;
 use crate::step::Planner;
 use crate::{BatchNorm2d, Error, Module, Result, Sequential, SequentialConfig, Step, init};
 use maplet_autograd::{Var, params};
-use maplet_tensor::{DType, Pair, Rng, Shape, Tensor, Window2d};
+use maplet_tensor::{DType, Rng, Shape, Sizes, Tensor, Window2d};
 
 /// A [`Sequential`] that is being put together: see [`Sequential::input`].
 ///
@@ -40,7 +40,7 @@ impl Builder {
     }
 
     /// [`Conv2d`](crate::Conv2d) to so many channels: stride 1, no padding.
-    pub fn conv2d(self, out_channels: usize, kernel: impl Into<Pair>) -> Self {
+    pub fn conv2d(self, out_channels: usize, kernel: impl Into<Sizes<2>>) -> Self {
         self.conv2d_with(out_channels, Window2d::new(kernel))
     }
 
@@ -62,7 +62,7 @@ impl Builder {
     }
 
     /// [`MaxPool2d`](crate::MaxPool2d) over windows that do not overlap.
-    pub fn max_pool2d(self, kernel: impl Into<Pair>) -> Self {
+    pub fn max_pool2d(self, kernel: impl Into<Sizes<2>>) -> Self {
         self.max_pool2d_with(Window2d::pool(kernel))
     }
 
@@ -72,7 +72,7 @@ impl Builder {
     }
 
     /// [`AvgPool2d`](crate::AvgPool2d) over windows that do not overlap.
-    pub fn avg_pool2d(self, kernel: impl Into<Pair>) -> Self {
+    pub fn avg_pool2d(self, kernel: impl Into<Sizes<2>>) -> Self {
         self.avg_pool2d_with(Window2d::pool(kernel))
     }
 

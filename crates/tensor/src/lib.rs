@@ -45,4 +45,4 @@ pub use rng::Rng;
 pub use shape::{Axes, MAX_RANK, Shape};
 pub use simd::{Simd, simd};
 pub use tensor::Tensor;
-pub use window::{Pair, Window2d};
+pub use window::{Sizes, Window, Window1d, Window2d, Window3d};

@@ -3,71 +3,90 @@
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// A height and a width. One number means both.
+/// One size for each of the `D` spatial axes. One number means all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Pair(pub [usize; 2]);
+pub struct Sizes<const D: usize>(pub [usize; D]);
 
-impl From<usize> for Pair {
+impl<const D: usize> From<usize> for Sizes<D> {
     fn from(size: usize) -> Self {
-        Self([size, size])
+        Self([size; D])
     }
 }
 
-impl From<[usize; 2]> for Pair {
-    fn from(sizes: [usize; 2]) -> Self {
+impl<const D: usize> From<[usize; D]> for Sizes<D> {
+    fn from(sizes: [usize; D]) -> Self {
         Self(sizes)
     }
 }
 
-/// How a two-dimensional window walks over an image; every array is `[height, width]`.
+/// How a window walks over `D` spatial axes; every array has one number an axis: `[length]`, `[height, width]` or
+/// `[depth, height, width]`.
 ///
 /// ```
-/// use maplet_tensor::Window2d;
+/// use maplet_tensor::{Window1d, Window2d};
 ///
 /// let window = Window2d::new(3).stride(2).padding(1);
 /// assert_eq!(window.output("conv2d", [28, 28])?, [14, 14]);
+/// assert_eq!(Window1d::new(5).dilation(2).output("conv1d", [100])?, [92]);
 /// # Ok::<(), maplet_tensor::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Window2d {
+#[serde(bound(serialize = "[usize; D]: Serialize", deserialize = "[usize; D]: Deserialize<'de>"))]
+pub struct Window<const D: usize> {
     /// The window's size.
-    pub kernel: [usize; 2],
+    pub kernel: [usize; D],
     /// The step from one window to the next.
-    pub stride: [usize; 2],
+    pub stride: [usize; D],
     /// Zeros (for max-pools −∞) added on each side.
-    pub padding: [usize; 2],
+    pub padding: [usize; D],
     /// The step from one element of a window to the next.
-    pub dilation: [usize; 2],
+    pub dilation: [usize; D],
     /// Channels are cut into so many groups that do not see each other; 1 for pools.
     pub groups: usize,
 }
 
-impl Window2d {
+/// A window over a sequence, `[length]`.
+pub type Window1d = Window<1>;
+/// A window over an image, `[height, width]`.
+pub type Window2d = Window<2>;
+/// A window over a volume, `[depth, height, width]`.
+pub type Window3d = Window<3>;
+
+/// What the last `d` axes are called, the first of them first.
+pub(crate) fn axis_names(d: usize) -> &'static [&'static str] {
+    match d {
+        1 => &["length"],
+        2 => &["height", "width"],
+        _ => &["depth", "height", "width"],
+    }
+}
+
+impl<const D: usize> Window<D> {
     /// A window of the given kernel: stride 1, padding 0, dilation 1, one group.
-    pub fn new(kernel: impl Into<Pair>) -> Self {
-        Self { kernel: kernel.into().0, stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 }
+    pub fn new(kernel: impl Into<Sizes<D>>) -> Self {
+        Self { kernel: kernel.into().0, stride: [1; D], padding: [0; D], dilation: [1; D], groups: 1 }
     }
 
     /// A pooling window: the stride equals the kernel.
-    pub fn pool(kernel: impl Into<Pair>) -> Self {
-        let Pair(kernel) = kernel.into();
+    pub fn pool(kernel: impl Into<Sizes<D>>) -> Self {
+        let Sizes(kernel) = kernel.into();
         Self::new(kernel).stride(kernel)
     }
 
     /// Sets the stride.
-    pub fn stride(mut self, stride: impl Into<Pair>) -> Self {
+    pub fn stride(mut self, stride: impl Into<Sizes<D>>) -> Self {
         self.stride = stride.into().0;
         self
     }
 
     /// Sets the padding on each side.
-    pub fn padding(mut self, padding: impl Into<Pair>) -> Self {
+    pub fn padding(mut self, padding: impl Into<Sizes<D>>) -> Self {
         self.padding = padding.into().0;
         self
     }
 
     /// Sets the dilation.
-    pub fn dilation(mut self, dilation: impl Into<Pair>) -> Self {
+    pub fn dilation(mut self, dilation: impl Into<Sizes<D>>) -> Self {
         self.dilation = dilation.into().0;
         self
     }
@@ -78,19 +97,19 @@ impl Window2d {
         self
     }
 
-    /// The `[height, width]` of the output for an input of `[height, width]`:
-    /// `(input + 2·padding − dilation·(kernel − 1) − 1) / stride + 1`, rounded down.
+    /// The spatial sizes of the output for an input of these: `(input + 2·padding − dilation·(kernel − 1) − 1) / stride
+    /// + 1`, rounded down.
     ///
     /// # Errors
     /// A zero in kernel, stride, dilation or groups, or a kernel larger than the padded input.
-    pub fn output(&self, op: &'static str, input: [usize; 2]) -> Result<[usize; 2]> {
+    pub fn output(&self, op: &'static str, input: [usize; D]) -> Result<[usize; D]> {
         self.check(op)?;
-        let mut output = [0; 2];
-        for side in 0..2 {
+        let mut output = [0; D];
+        for side in 0..D {
             let padded = input[side].saturating_add(2 * self.padding[side]);
             let span = self.span(side);
             if span > padded {
-                let name = ["height", "width"][side];
+                let name = axis_names(D)[side];
                 let what = format!("the window spans {span} in {name}, the padded input has {padded}");
                 return Err(Error::shape(op, what, "use a smaller kernel or dilation, or more padding"));
             }
@@ -106,7 +125,7 @@ impl Window2d {
             ("kernel", self.kernel, 1),
             ("stride", self.stride, 1),
             ("dilation", self.dilation, 1),
-            ("groups", [self.groups; 2], 1),
+            ("groups", [self.groups; D], 1),
             ("padding", self.padding, 0),
         ];
         for (name, values, least) in numbers {
@@ -134,6 +153,9 @@ mod tests {
         assert_eq!(Window2d::pool(2).output("max_pool2d", [27, 26]), Ok([13, 13]));
         assert_eq!(Window2d::new([3, 5]).stride([2, 1]).padding([4, 2]).output("conv2d", [50, 100]), Ok([28, 100]));
         assert_eq!(Window2d::new(3).dilation([3, 1]).output("conv2d", [7, 3]), Ok([1, 1]));
+        assert_eq!(Window1d::new(3).stride(2).output("conv1d", [50]), Ok([24]));
+        let window = Window3d::new([3, 5, 2]).stride([2, 1, 1]).padding([4, 2, 0]);
+        assert_eq!(window.output("conv3d", [10, 50, 100]), Ok([8, 50, 99]));
     }
 
     #[test]

@@ -332,7 +332,7 @@ mod tests {
         let weight = Tensor::zeros([1, 1, 3, 3], DType::F32);
         let result = x.conv2d_relu_max_pool2d(&weight, None, Window2d::new(3), Window2d::new(2));
         let text = result.err().unwrap().to_string();
-        let expected = "conv2d_relu_max_pool2d: Window2d { kernel: [2, 2], stride: [1, 1], padding: [0, 0], \
+        let expected = "conv2d_relu_max_pool2d: Window { kernel: [2, 2], stride: [1, 1], padding: [0, 0], \
                         dilation: [1, 1], groups: 1 } is not a plain pool; \
                         help: use Window2d::pool with a kernel of at most 254 positions";
         assert_eq!(text, expected);
