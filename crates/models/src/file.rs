@@ -103,7 +103,7 @@ impl ModelFile {
         self.check("save")?;
         let architecture = self.model.config();
         let code = architecture.steps.iter().enumerate().find_map(|(i, step)| match step {
-            Step::Custom { name } => Some(format!("layer {i} ({name}) is code, not data")),
+            Step::Custom(custom) => Some(format!("layer {i} ({}) is code, not data", custom.name)),
             _ => None,
         });
         if let Some(what) = code {

@@ -5,9 +5,11 @@
 use crate::fusion::Part;
 use crate::module::expect_float;
 use crate::plan::{Draft, Plan};
-use crate::{Module, Result};
+use crate::step::Spec;
+use crate::{Builder, Module, Result};
 use maplet_autograd::{Var, fields};
 use maplet_tensor::Shape;
+use serde::{Deserialize, Serialize};
 
 /// `max(x, 0)`
 #[derive(Debug, Clone)]
@@ -30,7 +32,8 @@ impl Module for Relu {
 /// # Reference
 /// Maas, Hannun & Ng (2013), "Rectifier Nonlinearities Improve Neural Network Acoustic Models", with slope 0.01, which
 /// is PyTorch's default too (Keras: 0.3).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LeakyRelu {
     slope: f64,
 }
@@ -107,7 +110,8 @@ impl Module for Silu {
 }
 
 /// `exp(x) / Σ exp(x)` along one axis. Not before [`cross_entropy`](crate::cross_entropy), which takes logits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Softmax {
     axis: isize,
 }
@@ -118,14 +122,6 @@ impl Softmax {
     pub fn new(axis: isize) -> Self {
         Self { axis }
     }
-
-    pub(crate) fn plan(input: &Shape, axis: isize) -> Plan {
-        Plan::new(format!("Softmax axis {axis}"), || {
-            crate::reshape::with_batch(1, input)?.axis("softmax", axis)?;
-            // largest, subtract, exp, add, divide
-            Ok(Draft::new(*input, 5 * input.elements() as u64).fixed(Self::new(axis)))
-        })
-    }
 }
 
 impl Module for Softmax {
@@ -134,9 +130,56 @@ impl Module for Softmax {
     }
 }
 
-/// An activation in a [`Sequential`](crate::Sequential): one operation an element.
-pub(crate) fn plan(label: impl Into<String>, input: &Shape, layer: impl Module + 'static) -> Plan {
-    Plan::new(label.into(), || Ok(Draft::new(*input, input.elements() as u64).fixed(layer)))
+impl Spec for LeakyRelu {
+    fn plan(&self, input: &Shape) -> Plan {
+        elementwise(format!("LeakyRelu {}", self.slope), input, self.clone())
+    }
+}
+
+impl Spec for Softmax {
+    fn plan(&self, input: &Shape) -> Plan {
+        Plan::new(format!("Softmax axis {}", self.axis), || {
+            crate::reshape::with_batch(1, input)?.axis("softmax", self.axis)?;
+            // largest, subtract, exp, add, divide
+            Ok(Draft::new(*input, 5 * input.elements() as u64).fixed(self.clone()))
+        })
+    }
+}
+
+/// The steps of activations without numbers, and the builder's methods for them. A macro, so that each is one line.
+macro_rules! plain_steps {
+    ($($method:ident => $layer:ident),* $(,)?) => {
+        $(impl Spec for $layer {
+            fn plan(&self, input: &Shape) -> Plan {
+                elementwise(stringify!($layer).into(), input, $layer)
+            }
+        })*
+
+        impl Builder {
+            $(#[doc = concat!("[`", stringify!($layer), "`]")]
+            pub fn $method(self) -> Self {
+                self.step($layer)
+            })*
+        }
+    };
+}
+plain_steps!(relu => Relu, sigmoid => Sigmoid, tanh => Tanh, gelu => Gelu, silu => Silu);
+
+impl Builder {
+    /// [`LeakyRelu`]
+    pub fn leaky_relu(self, slope: f64) -> Self {
+        self.step(LeakyRelu { slope })
+    }
+
+    /// [`Softmax`] along an axis of the batch, usually −1. Losses take logits: leave it out for them.
+    pub fn softmax(self, axis: isize) -> Self {
+        self.step(Softmax { axis })
+    }
+}
+
+/// A layer in a [`Sequential`](crate::Sequential) that does one operation an element.
+fn elementwise(label: String, input: &Shape, layer: impl Module + 'static) -> Plan {
+    Plan::new(label, || Ok(Draft::new(*input, input.elements() as u64).fixed(layer)))
 }
 
 #[cfg(test)]

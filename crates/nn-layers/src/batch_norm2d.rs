@@ -1,9 +1,11 @@
 //! [`BatchNorm2d`]: normalization over a batch of images.
 
 use crate::plan::{Draft, Plan, expect_image, norm_check};
-use crate::{Error, Module, Result, init};
+use crate::step::Spec;
+use crate::{Builder, Error, Module, Result, init};
 use maplet_autograd::{Param, State, Var, fields};
 use maplet_tensor::Shape;
+use serde::{Deserialize, Serialize};
 
 /// Normalizes each channel to mean 0 and variance 1, then scales and shifts it.
 ///
@@ -59,20 +61,6 @@ impl BatchNorm2d {
             eps: init::NORM_EPS,
         })
     }
-
-    pub(crate) fn plan(input: &Shape, momentum: f64, eps: f64) -> Plan {
-        let channels = if input.rank() == 3 { input[0].to_string() } else { "?".into() };
-        Plan::new(format!("BatchNorm2d {channels}"), || {
-            let [channels, ..] = expect_image("batch_norm2d", input)?;
-            norm_check("batch_norm2d", "channels", channels, eps)?;
-            if !(0.0..=1.0).contains(&momentum) {
-                return Err(Error::new("batch_norm2d", format!("momentum is {momentum}"), "use a number from 0 to 1"));
-            }
-            let flops = 2 * input.elements() as u64; // in evaluation: one scale, one shift
-            Ok(Draft::new(*input, flops)
-                .trained(2 * channels as u64, move |_| Ok(Self { momentum, eps, ..Self::new(channels)? })))
-        })
-    }
 }
 
 impl Module for BatchNorm2d {
@@ -91,6 +79,47 @@ impl Module for BatchNorm2d {
             state.update(x, kept.add(&batch.mul_scalar(self.momentum))?)?;
         }
         Ok(y)
+    }
+}
+
+/// A [`BatchNorm2d`] layer in a [`Sequential`](crate::Sequential).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchNorm2dConfig {
+    /// How far the running statistics move at each step.
+    pub momentum: f64,
+    /// Keeps the root away from zero.
+    pub eps: f64,
+}
+
+impl Default for BatchNorm2dConfig {
+    fn default() -> Self {
+        Self { momentum: BatchNorm2d::MOMENTUM, eps: init::NORM_EPS }
+    }
+}
+
+impl Spec for BatchNorm2dConfig {
+    fn plan(&self, input: &Shape) -> Plan {
+        let Self { momentum, eps } = *self;
+        let channels = if input.rank() == 3 { input[0].to_string() } else { "?".into() };
+        Plan::new(format!("BatchNorm2d {channels}"), || {
+            let [channels, ..] = expect_image("batch_norm2d", input)?;
+            norm_check("batch_norm2d", "channels", channels, eps)?;
+            if !(0.0..=1.0).contains(&momentum) {
+                return Err(Error::new("batch_norm2d", format!("momentum is {momentum}"), "use a number from 0 to 1"));
+            }
+            let flops = 2 * input.elements() as u64; // in evaluation: one scale, one shift
+            Ok(Draft::new(*input, flops).trained(2 * channels as u64, move |_| {
+                Ok(BatchNorm2d { momentum, eps, ..BatchNorm2d::new(channels)? })
+            }))
+        })
+    }
+}
+
+impl Builder {
+    /// [`BatchNorm2d`] over the channels of images.
+    pub fn batch_norm2d(self) -> Self {
+        self.step(BatchNorm2dConfig::default())
     }
 }
 

@@ -1,12 +1,12 @@
-//! [`Builder`]: the steps of a [`Sequential`], one method each.
+//! [`Builder`]: a [`Sequential`] that is being put together. The method for a layer stands in the layer's file.
 
 use crate::fusion::Fused;
 use crate::plan::{Body, Make, Plan};
 use crate::reshape::with_batch;
 use crate::step::Planner;
-use crate::{BatchNorm2d, Error, Module, Result, Sequential, SequentialConfig, Step, init};
+use crate::{Custom, Error, Module, Result, Sequential, SequentialConfig, Step};
 use maplet_autograd::{Var, params};
-use maplet_tensor::{DType, Rng, Shape, Sizes, Tensor, Window2d};
+use maplet_tensor::{DType, Rng, Shape, Tensor};
 
 /// A [`Sequential`] that is being put together: see [`Sequential::input`].
 ///
@@ -29,116 +29,29 @@ impl Builder {
         Self { input, steps: Vec::new(), fused: true, error: None }
     }
 
-    pub(crate) fn step(mut self, step: Step) -> Self {
-        self.steps.push(NewStep::Data(step));
+    /// Adds a layer by what is written down of it; the builder's methods are shorter.
+    pub fn step(mut self, step: impl Into<Step>) -> Self {
+        self.steps.push(NewStep::Data(step.into()));
         self
     }
 
-    /// [`Linear`](crate::Linear) to so many features, on the last axis.
-    pub fn linear(self, out_features: usize) -> Self {
-        self.step(Step::Linear { out_features, bias: true })
+    /// Remembers the first thing that is wrong, for [`build`](Self::build) to say.
+    pub(crate) fn fail(mut self, error: Error) -> Self {
+        self.error.get_or_insert(error);
+        self
     }
 
-    /// [`Conv2d`](crate::Conv2d) to so many channels: stride 1, no padding.
-    pub fn conv2d(self, out_channels: usize, kernel: impl Into<Sizes<2>>) -> Self {
-        self.conv2d_with(out_channels, Window2d::new(kernel))
-    }
-
-    /// [`Conv2d`](crate::Conv2d) with stride, padding, dilation and groups.
-    pub fn conv2d_with(self, out_channels: usize, window: Window2d) -> Self {
-        self.step(Step::Conv2d { out_channels, window, bias: true })
-    }
-
-    /// Takes the bias from the linear layer or the convolution just before.
+    /// Leaves out the bias of the layer just before.
     pub fn no_bias(mut self) -> Self {
-        match self.steps.last_mut() {
-            Some(NewStep::Data(Step::Linear { bias, .. } | Step::Conv2d { bias, .. })) => *bias = false,
-            _ => {
-                let what = format!("step {} has no bias to leave out", self.steps.len().saturating_sub(1));
-                self.error.get_or_insert(Error::new("no_bias", what, "call it right after linear or conv2d"));
-            }
+        let dropped = match self.steps.last_mut() {
+            Some(NewStep::Data(step)) => step.drop_bias(),
+            _ => false,
+        };
+        if dropped {
+            return self;
         }
-        self
-    }
-
-    /// [`MaxPool2d`](crate::MaxPool2d) over windows that do not overlap.
-    pub fn max_pool2d(self, kernel: impl Into<Sizes<2>>) -> Self {
-        self.max_pool2d_with(Window2d::pool(kernel))
-    }
-
-    /// [`MaxPool2d`](crate::MaxPool2d) with stride, padding and dilation.
-    pub fn max_pool2d_with(self, window: Window2d) -> Self {
-        self.step(Step::MaxPool2d { window })
-    }
-
-    /// [`AvgPool2d`](crate::AvgPool2d) over windows that do not overlap.
-    pub fn avg_pool2d(self, kernel: impl Into<Sizes<2>>) -> Self {
-        self.avg_pool2d_with(Window2d::pool(kernel))
-    }
-
-    /// [`AvgPool2d`](crate::AvgPool2d) with stride and padding.
-    pub fn avg_pool2d_with(self, window: Window2d) -> Self {
-        self.step(Step::AvgPool2d { window })
-    }
-
-    /// [`Flatten`](crate::Flatten): each sample as one vector.
-    pub fn flatten(self) -> Self {
-        self.step(Step::Flatten)
-    }
-
-    /// [`Reshape`](crate::Reshape): each sample under another shape.
-    pub fn reshape(self, shape: impl Into<Vec<usize>>) -> Self {
-        self.step(Step::Reshape { shape: shape.into() })
-    }
-
-    /// [`Dropout`](crate::Dropout): in training, drops each element with probability `p`.
-    pub fn dropout(self, p: f64) -> Self {
-        self.step(Step::Dropout { p })
-    }
-
-    /// [`BatchNorm2d`](crate::BatchNorm2d) over the channels of images.
-    pub fn batch_norm2d(self) -> Self {
-        self.step(Step::BatchNorm2d { momentum: BatchNorm2d::MOMENTUM, eps: init::NORM_EPS })
-    }
-
-    /// [`LayerNorm`](crate::LayerNorm) over the last axis.
-    pub fn layer_norm(self) -> Self {
-        self.step(Step::LayerNorm { eps: init::NORM_EPS })
-    }
-
-    /// [`Relu`](crate::Relu)
-    pub fn relu(self) -> Self {
-        self.step(Step::Relu)
-    }
-
-    /// [`LeakyRelu`](crate::LeakyRelu)
-    pub fn leaky_relu(self, slope: f64) -> Self {
-        self.step(Step::LeakyRelu { slope })
-    }
-
-    /// [`Sigmoid`](crate::Sigmoid)
-    pub fn sigmoid(self) -> Self {
-        self.step(Step::Sigmoid)
-    }
-
-    /// [`Tanh`](crate::Tanh)
-    pub fn tanh(self) -> Self {
-        self.step(Step::Tanh)
-    }
-
-    /// [`Gelu`](crate::Gelu)
-    pub fn gelu(self) -> Self {
-        self.step(Step::Gelu)
-    }
-
-    /// [`Silu`](crate::Silu)
-    pub fn silu(self) -> Self {
-        self.step(Step::Silu)
-    }
-
-    /// [`Softmax`](crate::Softmax) along an axis of the batch, usually −1. Losses take logits: leave it out for them.
-    pub fn softmax(self, axis: isize) -> Self {
-        self.step(Step::Softmax { axis })
+        let what = format!("step {} has no bias to leave out", self.steps.len().saturating_sub(1));
+        self.fail(Error::new("no_bias", what, "call it right after a layer that has one"))
     }
 
     /// Anything of your own. Its output's shape is found by running it on one sample of zeros. Such a model's weights
@@ -178,7 +91,7 @@ impl Builder {
                 NewStep::Code(name, module) => {
                     let plan = Plan { label: name.clone(), body: dry_run(module, &planner.shape()) };
                     makes.push(planner.accept(plan)?);
-                    steps.push(Step::Custom { name });
+                    steps.push(Custom { name }.into());
                 }
             }
         }

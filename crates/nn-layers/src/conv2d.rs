@@ -3,9 +3,11 @@
 use crate::fusion::Part;
 use crate::init::{self, Fan, Gain};
 use crate::plan::{Draft, Plan, expect_image, weight_shape, window_label};
-use crate::{Error, Module, Result};
+use crate::step::{Spec, yes};
+use crate::{Builder, Error, Module, Result};
 use maplet_autograd::{Param, Var, fields};
-use maplet_tensor::{Activation, Rng, Shape, Window2d};
+use maplet_tensor::{Activation, Rng, Shape, Sizes, Window2d};
+use serde::{Deserialize, Serialize};
 
 /// Slides `out_channels` small filters over an image and adds a bias to each channel.
 ///
@@ -84,24 +86,6 @@ impl Conv2d {
         weight_shape("conv2d", &sizes)
     }
 
-    pub(crate) fn plan(input: &Shape, out_channels: usize, window: Window2d, bias: bool) -> Plan {
-        let from = if input.rank() == 3 { input[0].to_string() } else { "?".into() };
-        let label = format!("Conv2d {from} → {out_channels}, {}", window_label(&window, [1, 1]));
-        Plan::new(label, || {
-            let [in_channels, height, width] = expect_image("conv2d", input)?;
-            let weight = Self::check(in_channels, out_channels, window)?;
-            let [height, width] = window.output("conv2d", [height, width])?;
-            let output = Shape::new(&[out_channels, height, width])?;
-            let parameters = weight.elements() as u64 + if bias { out_channels as u64 } else { 0 };
-            let fan_in = weight[1..].iter().product::<usize>() as u64;
-            let flops = output.elements() as u64 * (2 * fan_in + u64::from(bias));
-            Ok(Draft::new(output, flops).trained(parameters, move |rng| {
-                let layer = Self::new(in_channels, out_channels, window, rng)?;
-                Ok(if bias { layer } else { layer.without_bias() })
-            }))
-        })
-    }
-
     /// The layer, and what follows it, as one op.
     pub(crate) fn apply(&self, x: &Var, activation: Activation) -> Result<Var> {
         let bias = self.bias.as_ref().map(|bias| bias.on(x));
@@ -116,6 +100,56 @@ impl Module for Conv2d {
 
     fn part(&self) -> Part<'_> {
         Part::Conv2d(self)
+    }
+}
+
+/// A [`Conv2d`] layer in a [`Sequential`](crate::Sequential).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conv2dConfig {
+    /// The channels of the output.
+    pub out_channels: usize,
+    /// Kernel, stride, padding, dilation and groups.
+    pub window: Window2d,
+    /// Whether it adds a bias.
+    #[serde(default = "yes")]
+    pub bias: bool,
+}
+
+impl Spec for Conv2dConfig {
+    fn plan(&self, input: &Shape) -> Plan {
+        let Self { out_channels, window, bias } = *self;
+        let from = if input.rank() == 3 { input[0].to_string() } else { "?".into() };
+        let label = format!("Conv2d {from} → {out_channels}, {}", window_label(&window, [1, 1]));
+        Plan::new(label, || {
+            let [in_channels, height, width] = expect_image("conv2d", input)?;
+            let weight = Conv2d::check(in_channels, out_channels, window)?;
+            let [height, width] = window.output("conv2d", [height, width])?;
+            let output = Shape::new(&[out_channels, height, width])?;
+            let parameters = weight.elements() as u64 + if bias { out_channels as u64 } else { 0 };
+            let fan_in = weight[1..].iter().product::<usize>() as u64;
+            let flops = output.elements() as u64 * (2 * fan_in + u64::from(bias));
+            Ok(Draft::new(output, flops).trained(parameters, move |rng| {
+                let layer = Conv2d::new(in_channels, out_channels, window, rng)?;
+                Ok(if bias { layer } else { layer.without_bias() })
+            }))
+        })
+    }
+
+    fn drop_bias(&mut self) -> bool {
+        std::mem::take(&mut self.bias)
+    }
+}
+
+impl Builder {
+    /// [`Conv2d`] to so many channels: stride 1, no padding.
+    pub fn conv2d(self, out_channels: usize, kernel: impl Into<Sizes<2>>) -> Self {
+        self.conv2d_with(out_channels, Window2d::new(kernel))
+    }
+
+    /// [`Conv2d`] with stride, padding, dilation and groups.
+    pub fn conv2d_with(self, out_channels: usize, window: Window2d) -> Self {
+        self.step(Conv2dConfig { out_channels, window, bias: true })
     }
 }
 

@@ -2,9 +2,11 @@
 
 use crate::module::expect_float;
 use crate::plan::{Draft, Plan};
-use crate::{Error, Module, Result};
+use crate::step::Spec;
+use crate::{Builder, Error, Module, Result};
 use maplet_autograd::{Var, fields};
 use maplet_tensor::Shape;
+use serde::{Deserialize, Serialize};
 
 /// In training, sets each element to zero with probability `p` and divides the others by `1 − p`; else the identity.
 ///
@@ -16,7 +18,8 @@ use maplet_tensor::Shape;
 /// # Reference
 /// Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014), "Dropout: A Simple Way to Prevent Neural Networks
 /// from Overfitting", §10 ("inverted" dropout).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Dropout {
     p: f64,
 }
@@ -33,16 +36,26 @@ impl Dropout {
         }
         Err(Error::new("dropout", format!("p is {p}"), "use a probability from 0 to below 1"))
     }
-
-    pub(crate) fn plan(input: &Shape, p: f64) -> Plan {
-        Plan::new(format!("Dropout {p}"), || Ok(Draft::new(*input, input.elements() as u64).fixed(Self::new(p)?)))
-    }
 }
 
 impl Module for Dropout {
     fn forward(&self, x: &Var) -> Result<Var> {
         expect_float("dropout", x)?;
         Ok(x.dropout(self.p)?)
+    }
+}
+
+impl Spec for Dropout {
+    fn plan(&self, input: &Shape) -> Plan {
+        let p = self.p;
+        Plan::new(format!("Dropout {p}"), || Ok(Draft::new(*input, input.elements() as u64).fixed(Self::new(p)?)))
+    }
+}
+
+impl Builder {
+    /// [`Dropout`]: in training, drops each element with probability `p`.
+    pub fn dropout(self, p: f64) -> Self {
+        self.step(Dropout { p })
     }
 }
 

@@ -1,9 +1,11 @@
 //! [`LayerNorm`]: normalization of each vector by itself.
 
 use crate::plan::{Draft, Plan, norm_check};
-use crate::{Error, Module, Result, init};
+use crate::step::Spec;
+use crate::{Builder, Error, Module, Result, init};
 use maplet_autograd::{Param, Var, fields};
 use maplet_tensor::Shape;
+use serde::{Deserialize, Serialize};
 
 /// Normalizes each row to mean 0 and variance 1, then scales and shifts it.
 ///
@@ -37,8 +39,31 @@ impl LayerNorm {
         let shape = norm_check("layer_norm", "features", features, init::NORM_EPS)?;
         Ok(Self { weight: Param::new(init::ones(shape)), bias: Param::new(init::zeros(shape)), eps: init::NORM_EPS })
     }
+}
 
-    pub(crate) fn plan(input: &Shape, eps: f64) -> Plan {
+impl Module for LayerNorm {
+    fn forward(&self, x: &Var) -> Result<Var> {
+        Ok(x.layer_norm(&self.weight.on(x), &self.bias.on(x), self.eps)?)
+    }
+}
+
+/// A [`LayerNorm`] in a [`Sequential`](crate::Sequential).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LayerNormConfig {
+    /// Keeps the root away from zero.
+    pub eps: f64,
+}
+
+impl Default for LayerNormConfig {
+    fn default() -> Self {
+        Self { eps: init::NORM_EPS }
+    }
+}
+
+impl Spec for LayerNormConfig {
+    fn plan(&self, input: &Shape) -> Plan {
+        let Self { eps } = *self;
         let features = input.last().map_or("?".into(), usize::to_string);
         Plan::new(format!("LayerNorm {features}"), || {
             let Some(&features) = input.last() else {
@@ -51,14 +76,15 @@ impl LayerNorm {
             norm_check("layer_norm", "features", features, eps)?;
             let flops = 7 * input.elements() as u64; // add; subtract, square, add; divide, scale, shift
             Ok(Draft::new(*input, flops)
-                .trained(2 * features as u64, move |_| Ok(Self { eps, ..Self::new(features)? })))
+                .trained(2 * features as u64, move |_| Ok(LayerNorm { eps, ..LayerNorm::new(features)? })))
         })
     }
 }
 
-impl Module for LayerNorm {
-    fn forward(&self, x: &Var) -> Result<Var> {
-        Ok(x.layer_norm(&self.weight.on(x), &self.bias.on(x), self.eps)?)
+impl Builder {
+    /// [`LayerNorm`] over the last axis.
+    pub fn layer_norm(self) -> Self {
+        self.step(LayerNormConfig::default())
     }
 }
 

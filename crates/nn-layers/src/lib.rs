@@ -42,20 +42,20 @@ mod table;
 mod check;
 
 pub use activation::{Gelu, LeakyRelu, Relu, Sigmoid, Silu, Softmax, Tanh};
-pub use batch_norm2d::BatchNorm2d;
+pub use batch_norm2d::{BatchNorm2d, BatchNorm2dConfig};
 pub use builder::Builder;
 pub use check::{Expect, Named, check_module};
-pub use conv2d::Conv2d;
+pub use conv2d::{Conv2d, Conv2dConfig};
 pub use dropout::Dropout;
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use fusion::Part;
-pub use layer_norm::LayerNorm;
-pub use linear::Linear;
+pub use layer_norm::{LayerNorm, LayerNormConfig};
+pub use linear::{Linear, LinearConfig};
 pub use loss::{CrossEntropy, Loss, bce_with_logits, cross_entropy, l1, mse};
 pub use module::{Func, Module, cast, func};
 pub use plan::{MAX_ACTIVATION, MAX_PARAMETERS};
 pub use pool2d::{AvgPool2d, MaxPool2d};
 pub use reshape::{Flatten, Reshape};
 pub use sequential::{Row, Sequential};
-pub use step::{SequentialConfig, Step};
+pub use step::{Custom, SequentialConfig, Step};

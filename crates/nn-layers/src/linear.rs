@@ -3,9 +3,11 @@
 use crate::fusion::Part;
 use crate::init::{self, Fan, Gain};
 use crate::plan::{Draft, Plan, weight_shape};
-use crate::{Error, Module, Result};
+use crate::step::{Spec, yes};
+use crate::{Builder, Error, Module, Result};
 use maplet_autograd::{Param, Var, fields};
 use maplet_tensor::{Activation, Rng, Shape};
+use serde::{Deserialize, Serialize};
 
 /// Maps each vector of `in_features` numbers to one of `out_features`: `y = x · weightᵀ + bias`.
 ///
@@ -60,23 +62,6 @@ impl Linear {
         weight_shape("linear", &[("out_features", out_features), ("in_features", in_features)])
     }
 
-    pub(crate) fn plan(input: &Shape, out_features: usize, bias: bool) -> Plan {
-        let from = input.last().map_or("?".into(), usize::to_string);
-        Plan::new(format!("Linear {from} → {out_features}"), || {
-            let Some((&in_features, rows)) = input.split_last() else {
-                return Err(Error::new("linear", "expects [n, .., features], got [n]", "put reshape([1]) before it"));
-            };
-            let weight = Self::check(in_features, out_features)?;
-            let output = Shape::new(&[rows, &[out_features]].concat())?;
-            let parameters = weight.elements() as u64 + if bias { out_features as u64 } else { 0 };
-            let flops = output.elements() as u64 * (2 * in_features as u64 + u64::from(bias));
-            Ok(Draft::new(output, flops).trained(parameters, move |rng| {
-                let layer = Self::new(in_features, out_features, rng)?;
-                Ok(if bias { layer } else { layer.without_bias() })
-            }))
-        })
-    }
-
     /// The layer, and what follows it, as one op.
     pub(crate) fn apply(&self, x: &Var, activation: Activation) -> Result<Var> {
         let bias = self.bias.as_ref().map(|bias| bias.on(x));
@@ -91,6 +76,48 @@ impl Module for Linear {
 
     fn part(&self) -> Part<'_> {
         Part::Linear(self)
+    }
+}
+
+/// A [`Linear`] layer in a [`Sequential`](crate::Sequential).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinearConfig {
+    /// The size of the output's last axis.
+    pub out_features: usize,
+    /// Whether it adds a bias.
+    #[serde(default = "yes")]
+    pub bias: bool,
+}
+
+impl Spec for LinearConfig {
+    fn plan(&self, input: &Shape) -> Plan {
+        let Self { out_features, bias } = *self;
+        let from = input.last().map_or("?".into(), usize::to_string);
+        Plan::new(format!("Linear {from} → {out_features}"), || {
+            let Some((&in_features, rows)) = input.split_last() else {
+                return Err(Error::new("linear", "expects [n, .., features], got [n]", "put reshape([1]) before it"));
+            };
+            let weight = Linear::check(in_features, out_features)?;
+            let output = Shape::new(&[rows, &[out_features]].concat())?;
+            let parameters = weight.elements() as u64 + if bias { out_features as u64 } else { 0 };
+            let flops = output.elements() as u64 * (2 * in_features as u64 + u64::from(bias));
+            Ok(Draft::new(output, flops).trained(parameters, move |rng| {
+                let layer = Linear::new(in_features, out_features, rng)?;
+                Ok(if bias { layer } else { layer.without_bias() })
+            }))
+        })
+    }
+
+    fn drop_bias(&mut self) -> bool {
+        std::mem::take(&mut self.bias)
+    }
+}
+
+impl Builder {
+    /// [`Linear`] to so many features, on the last axis.
+    pub fn linear(self, out_features: usize) -> Self {
+        self.step(LinearConfig { out_features, bias: true })
     }
 }
 

@@ -1,10 +1,12 @@
 //! [`MaxPool2d`] and [`AvgPool2d`]: images made smaller.
 
 use crate::fusion::Part;
-use crate::plan::{Body, Draft, Plan, expect_image, window_label};
-use crate::{Error, Module, Result};
+use crate::plan::{Draft, Plan, expect_image, window_label};
+use crate::step::Spec;
+use crate::{Builder, Error, Module, Result};
 use maplet_autograd::{Var, fields};
-use maplet_tensor::{Shape, Window2d};
+use maplet_tensor::{Shape, Sizes, Window2d};
+use serde::{Deserialize, Serialize};
 
 /// The largest value of each window.
 ///
@@ -21,7 +23,8 @@ use maplet_tensor::{Shape, Window2d};
 /// assert_eq!(y.value(), &Tensor::from([[[[4.0f32]]]]));
 /// # Ok::<(), maplet_nn_layers::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MaxPool2d {
     window: Window2d,
 }
@@ -32,7 +35,8 @@ fields!(MaxPool2d: ; window);
 /// # Shapes
 /// - input `[n, c, h, w]`, output `[n, c, h′, w′]` with [`Window2d::output`]'s `h′, w′`; padding counts as zeros, and
 ///   is counted (PyTorch's `count_include_pad=True`)
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AvgPool2d {
     window: Window2d,
 }
@@ -52,12 +56,6 @@ impl MaxPool2d {
     pub fn window(&self) -> Window2d {
         self.window
     }
-
-    pub(crate) fn plan(input: &Shape, window: Window2d) -> Plan {
-        Plan::new(format!("MaxPool2d {}", window_label(&window, window.kernel)), || {
-            body("max_pool2d", input, window, Self { window })
-        })
-    }
 }
 
 impl AvgPool2d {
@@ -74,12 +72,6 @@ impl AvgPool2d {
     pub fn window(&self) -> Window2d {
         self.window
     }
-
-    pub(crate) fn plan(input: &Shape, window: Window2d) -> Plan {
-        Plan::new(format!("AvgPool2d {}", window_label(&window, window.kernel)), || {
-            body("avg_pool2d", input, window, Self { window })
-        })
-    }
 }
 
 impl Module for MaxPool2d {
@@ -92,9 +84,21 @@ impl Module for MaxPool2d {
     }
 }
 
+impl Spec for MaxPool2d {
+    fn plan(&self, input: &Shape) -> Plan {
+        plan("MaxPool2d", "max_pool2d", input, self.window, self.clone())
+    }
+}
+
 impl Module for AvgPool2d {
     fn forward(&self, x: &Var) -> Result<Var> {
         Ok(x.avg_pool2d(self.window)?)
+    }
+}
+
+impl Spec for AvgPool2d {
+    fn plan(&self, input: &Shape) -> Plan {
+        plan("AvgPool2d", "avg_pool2d", input, self.window, self.clone())
     }
 }
 
@@ -111,13 +115,37 @@ fn check(op: &'static str, window: Window2d) -> Result<()> {
     Ok(())
 }
 
-fn body(op: &'static str, input: &Shape, window: Window2d, layer: impl Module + 'static) -> Result<Body> {
-    check(op, window)?;
-    let [channels, height, width] = expect_image(op, input)?;
-    let [height, width] = window.output(op, [height, width])?;
-    let output = Shape::new(&[channels, height, width])?;
-    let flops = output.elements() as u64 * window.kernel.iter().product::<usize>() as u64;
-    Ok(Draft::new(output, flops).fixed(layer))
+fn plan(name: &str, op: &'static str, input: &Shape, window: Window2d, layer: impl Module + 'static) -> Plan {
+    Plan::new(format!("{name} {}", window_label(&window, window.kernel)), || {
+        check(op, window)?;
+        let [channels, height, width] = expect_image(op, input)?;
+        let [height, width] = window.output(op, [height, width])?;
+        let output = Shape::new(&[channels, height, width])?;
+        let flops = output.elements() as u64 * window.kernel.iter().product::<usize>() as u64;
+        Ok(Draft::new(output, flops).fixed(layer))
+    })
+}
+
+impl Builder {
+    /// [`MaxPool2d`] over windows that do not overlap.
+    pub fn max_pool2d(self, kernel: impl Into<Sizes<2>>) -> Self {
+        self.max_pool2d_with(Window2d::pool(kernel))
+    }
+
+    /// [`MaxPool2d`] with stride, padding and dilation.
+    pub fn max_pool2d_with(self, window: Window2d) -> Self {
+        self.step(MaxPool2d { window })
+    }
+
+    /// [`AvgPool2d`] over windows that do not overlap.
+    pub fn avg_pool2d(self, kernel: impl Into<Sizes<2>>) -> Self {
+        self.avg_pool2d_with(Window2d::pool(kernel))
+    }
+
+    /// [`AvgPool2d`] with stride and padding.
+    pub fn avg_pool2d_with(self, window: Window2d) -> Self {
+        self.step(AvgPool2d { window })
+    }
 }
 
 #[cfg(test)]

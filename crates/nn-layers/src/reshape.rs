@@ -1,9 +1,11 @@
 //! [`Flatten`] and [`Reshape`]: the same numbers under another shape, for free.
 
 use crate::plan::{Draft, Plan};
-use crate::{Error, Module, Result};
+use crate::step::Spec;
+use crate::{Builder, Error, Module, Result};
 use maplet_autograd::{Var, fields};
 use maplet_tensor::Shape;
+use serde::{Deserialize, Serialize};
 
 /// Each sample as one vector.
 ///
@@ -17,23 +19,24 @@ fields!(Flatten:);
 ///
 /// # Shapes
 /// - input `[n, ..]`, output `[n, ..shape]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Reshape {
     shape: Shape,
 }
 fields!(Reshape: ; shape);
 
-impl Flatten {
-    pub(crate) fn plan(input: &Shape) -> Plan {
-        let output = Shape::from([input.elements()]);
-        Plan::new("Flatten".into(), || Ok(Draft::new(output, 0).view().fixed(Self)))
-    }
-}
-
 impl Module for Flatten {
     fn forward(&self, x: &Var) -> Result<Var> {
         let (n, sample) = batch("flatten", x)?;
         Ok(x.reshape([n, sample.iter().product()])?)
+    }
+}
+
+impl Spec for Flatten {
+    fn plan(&self, input: &Shape) -> Plan {
+        let output = Shape::from([input.elements()]);
+        Plan::new("Flatten".into(), || Ok(Draft::new(output, 0).view().fixed(Self)))
     }
 }
 
@@ -47,25 +50,42 @@ impl Reshape {
         with_batch(1, &shape)?;
         Ok(Self { shape })
     }
-
-    pub(crate) fn plan(input: &Shape, sizes: &[usize]) -> Plan {
-        Plan::new(format!("Reshape {sizes:?}"), || {
-            let layer = Self::new(Shape::new(sizes)?)?;
-            if layer.shape.elements() != input.elements() {
-                let what =
-                    format!("{input} has {} elements, {sizes:?} needs {}", input.elements(), layer.shape.elements());
-                let help = format!("the sizes must multiply to {}", input.elements());
-                return Err(Error::new("reshape", what, help));
-            }
-            Ok(Draft::new(layer.shape, 0).view().fixed(layer))
-        })
-    }
 }
 
 impl Module for Reshape {
     fn forward(&self, x: &Var) -> Result<Var> {
         let (n, _) = batch("reshape", x)?;
         Ok(x.reshape(with_batch(n, &self.shape)?)?)
+    }
+}
+
+impl Spec for Reshape {
+    fn plan(&self, input: &Shape) -> Plan {
+        let shape = self.shape;
+        Plan::new(format!("Reshape {shape}"), || {
+            let layer = Self::new(shape)?;
+            if shape.elements() != input.elements() {
+                let what = format!("{input} has {} elements, {shape} needs {}", input.elements(), shape.elements());
+                let help = format!("the sizes must multiply to {}", input.elements());
+                return Err(Error::new("reshape", what, help));
+            }
+            Ok(Draft::new(shape, 0).view().fixed(layer))
+        })
+    }
+}
+
+impl Builder {
+    /// [`Flatten`]: each sample as one vector.
+    pub fn flatten(self) -> Self {
+        self.step(Flatten)
+    }
+
+    /// [`Reshape`]: each sample under another shape.
+    pub fn reshape(self, shape: impl Into<Vec<usize>>) -> Self {
+        match Shape::new(&shape.into()) {
+            Ok(shape) => self.step(Reshape { shape }),
+            Err(error) => self.fail(error.into()),
+        }
     }
 }
 

@@ -1,110 +1,105 @@
 //! [`Step`]: a layer of a [`Sequential`](crate::Sequential) as data, and [`SequentialConfig`], a whole one.
+//!
+//! A layer declares its step in its own file: what is written down of it ([`Spec`]), and a method of the builder. Here
+//! is the list of them.
 
 use crate::plan::{Make, Plan, check_activation};
-use crate::{
-    AvgPool2d, BatchNorm2d, Conv2d, Dropout, Error, Flatten, Gelu, LayerNorm, LeakyRelu, Linear, MAX_PARAMETERS,
-    MaxPool2d, Relu, Reshape, Result, Row, Sigmoid, Silu, Softmax, Tanh, activation, init,
-};
-use maplet_tensor::{Shape, Window2d};
+use crate::*;
+use maplet_tensor::Shape;
 use serde::{Deserialize, Serialize};
 
-/// One layer, as it stands in a model file. Sizes that follow from the step before are not repeated.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
-#[allow(missing_docs)] // the fields are those of the layers
-pub enum Step {
-    /// [`Linear`]
-    Linear {
-        out_features: usize,
-        #[serde(default = "yes")]
-        bias: bool,
-    },
-    /// [`Conv2d`]
-    Conv2d {
-        out_channels: usize,
-        window: Window2d,
-        #[serde(default = "yes")]
-        bias: bool,
-    },
-    /// [`MaxPool2d`]
-    MaxPool2d { window: Window2d },
-    /// [`AvgPool2d`]
-    AvgPool2d { window: Window2d },
-    /// [`Flatten`]
-    Flatten,
-    /// [`Reshape`]
-    Reshape { shape: Vec<usize> },
-    /// [`Dropout`]
-    Dropout { p: f64 },
-    /// [`BatchNorm2d`]
-    BatchNorm2d {
-        #[serde(default = "momentum")]
-        momentum: f64,
-        #[serde(default = "eps")]
-        eps: f64,
-    },
-    /// [`LayerNorm`]
-    LayerNorm {
-        #[serde(default = "eps")]
-        eps: f64,
-    },
-    /// [`Relu`]
-    Relu,
-    /// [`LeakyRelu`]
-    LeakyRelu { slope: f64 },
-    /// [`Sigmoid`]
-    Sigmoid,
-    /// [`Tanh`]
-    Tanh,
-    /// [`Gelu`]
-    Gelu,
-    /// [`Silu`]
-    Silu,
-    /// [`Softmax`]
-    Softmax { axis: isize },
-    /// A module of the user's own: its architecture is code, this is its type's name.
-    Custom { name: String },
-}
+/// What stands of a layer in a model file. Layers without parameters are their own; sizes that follow from the step
+/// before are not repeated.
+pub(crate) trait Spec {
+    /// What the step will be for samples of the shape `input`.
+    fn plan(&self, input: &Shape) -> Plan;
 
-fn yes() -> bool {
-    true
-}
-
-fn eps() -> f64 {
-    init::NORM_EPS
-}
-
-fn momentum() -> f64 {
-    BatchNorm2d::MOMENTUM
-}
-
-impl Step {
-    /// What this step will be for samples of the shape `input`.
-    pub(crate) fn plan(&self, input: &Shape) -> Plan {
-        match self {
-            Self::Linear { out_features, bias } => Linear::plan(input, *out_features, *bias),
-            Self::Conv2d { out_channels, window, bias } => Conv2d::plan(input, *out_channels, *window, *bias),
-            Self::MaxPool2d { window } => MaxPool2d::plan(input, *window),
-            Self::AvgPool2d { window } => AvgPool2d::plan(input, *window),
-            Self::Flatten => Flatten::plan(input),
-            Self::Reshape { shape } => Reshape::plan(input, shape),
-            Self::Dropout { p } => Dropout::plan(input, *p),
-            Self::BatchNorm2d { momentum, eps } => BatchNorm2d::plan(input, *momentum, *eps),
-            Self::LayerNorm { eps } => LayerNorm::plan(input, *eps),
-            Self::Relu => activation::plan("Relu", input, Relu),
-            Self::LeakyRelu { slope } => activation::plan(format!("LeakyRelu {slope}"), input, LeakyRelu::new(*slope)),
-            Self::Sigmoid => activation::plan("Sigmoid", input, Sigmoid),
-            Self::Tanh => activation::plan("Tanh", input, Tanh),
-            Self::Gelu => activation::plan("Gelu", input, Gelu),
-            Self::Silu => activation::plan("Silu", input, Silu),
-            Self::Softmax { axis } => Softmax::plan(input, *axis),
-            Self::Custom { name } => Plan::new(name.clone(), || {
-                let what = "this step is code, not data";
-                Err(Error::new("sequential", what, "build the model with .add(module), then restore its weights"))
-            }),
-        }
+    /// Leaves the bias out; false if there is none to leave out.
+    fn drop_bias(&mut self) -> bool {
+        false
     }
+}
+
+/// Makes the enum of all steps: `plain` ones without numbers, and those with a [`Spec`] of numbers. A macro, so that a
+/// new layer is one line here.
+macro_rules! steps {
+    (plain: $($plain:ident),* $(,)?; with_numbers: $($name:ident($spec:ty)),* $(,)?;) => {
+        /// One layer, as it stands in a model file.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Step {
+            $(#[doc = concat!("[`", stringify!($plain), "`](crate::", stringify!($plain), ")")] $plain,)*
+            $(#[doc = concat!("[`", stringify!($name), "`](crate::", stringify!($name), ")")] $name($spec),)*
+        }
+
+        $(impl From<$plain> for Step {
+            fn from(_: $plain) -> Self {
+                Self::$plain
+            }
+        })*
+
+        $(impl From<$spec> for Step {
+            fn from(spec: $spec) -> Self {
+                Self::$name(spec)
+            }
+        })*
+
+        impl Step {
+            fn spec(&self) -> &dyn Spec {
+                match self {
+                    $(Self::$plain => &$plain,)*
+                    $(Self::$name(spec) => spec,)*
+                }
+            }
+
+            /// Leaves the bias out; false if there is none to leave out.
+            pub(crate) fn drop_bias(&mut self) -> bool {
+                match self {
+                    $(Self::$plain => false,)*
+                    $(Self::$name(spec) => spec.drop_bias(),)*
+                }
+            }
+        }
+    };
+}
+
+steps! {
+    plain: Flatten, Relu, Sigmoid, Tanh, Gelu, Silu;
+    with_numbers:
+        Linear(LinearConfig),
+        Conv2d(Conv2dConfig),
+        MaxPool2d(MaxPool2d),
+        AvgPool2d(AvgPool2d),
+        Reshape(Reshape),
+        Dropout(Dropout),
+        BatchNorm2d(BatchNorm2dConfig),
+        LayerNorm(LayerNormConfig),
+        LeakyRelu(LeakyRelu),
+        Softmax(Softmax),
+        Custom(Custom);
+}
+
+/// A module of the user's own: its architecture is code, this is its type's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Custom {
+    /// The type's name.
+    pub name: String,
+}
+
+impl Spec for Custom {
+    fn plan(&self, _: &Shape) -> Plan {
+        Plan::new(self.name.clone(), || {
+            let what = "this step is code, not data";
+            Err(Error::new("sequential", what, "build the model with .add(module), then restore its weights"))
+        })
+    }
+}
+
+/// For fields of files that are true unless they say otherwise.
+pub(crate) fn yes() -> bool {
+    true
 }
 
 /// The architecture of a [`Sequential`](crate::Sequential), to be kept in a self-describing format such as JSON.
@@ -158,7 +153,7 @@ impl Planner {
 
     /// Checks the next step; what is returned will make it.
     pub(crate) fn plan(&mut self, step: &Step) -> Result<Make> {
-        self.accept(step.plan(&self.shape))
+        self.accept(step.spec().plan(&self.shape))
     }
 
     pub(crate) fn accept(&mut self, plan: Plan) -> Result<Make> {
@@ -192,7 +187,6 @@ pub(crate) fn place(i: usize, label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Sequential;
 
     fn config(json: &str) -> SequentialConfig {
         serde_json::from_str(json).unwrap()
@@ -222,7 +216,7 @@ mod tests {
             assert_eq!(Sequential::from_config(&config, 0).err().unwrap().to_string(), rows);
             rows
         };
-        let linear = |out_features| Step::Linear { out_features, bias: true };
+        let linear = |out_features| Step::from(LinearConfig { out_features, bias: true });
         let expected = "layer 0 (Linear 784 → 1099511627776): linear: out_features 1099511627776 × in_features 784 is more \
                         weights than a model can have; help: stay below 4294967296";
         assert_eq!(text(&[784], vec![linear(1 << 40)]), expected);
@@ -246,10 +240,13 @@ mod tests {
         assert_eq!(text(&[3, 0], vec![]), expected);
         let expected = "layer 1 (Block): sequential: this step is code, not data; \
                         help: build the model with .add(module), then restore its weights";
-        assert_eq!(text(&[3], vec![Step::Relu, Step::Custom { name: "Block".into() }]), expected);
-        let wide = Window2d { kernel: [usize::MAX, 1], ..Window2d::new(1) };
+        assert_eq!(text(&[3], vec![Step::Relu, Custom { name: "Block".into() }.into()]), expected);
+        let wide = serde_json::from_str(
+            r#"{"max_pool2d":{"window":{"kernel":[18446744073709551615,1],"stride":[1,1],"padding":[0,0],
+            "dilation":[1,1],"groups":1}}}"#,
+        );
         let expected = "layer 0 (MaxPool2d 18446744073709551615×1, stride 1): max_pool2d: \
                         kernel is 18446744073709551615; help: use 1 to 1048576";
-        assert_eq!(text(&[1, 4, 4], vec![Step::MaxPool2d { window: wide }]), expected);
+        assert_eq!(text(&[1, 4, 4], vec![wide.unwrap()]), expected);
     }
 }

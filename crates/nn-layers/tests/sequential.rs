@@ -1,7 +1,7 @@
 //! `Sequential`: shapes, names, seeds, the table, and every misfit with its text.
 
 use maplet_autograd::{DType, Param, Pass, Shape, Tensor, Var, fields, params, params_mut, states};
-use maplet_nn_layers::{Builder, Expect, Linear, Module, Result, Sequential, Step, check_module, func};
+use maplet_nn_layers::{Builder, Custom, Expect, Linear, Module, Result, Sequential, check_module, func};
 use maplet_tensor::{Rng, Window2d};
 
 fn mnist_cnn() -> Builder {
@@ -161,7 +161,7 @@ fn modules_of_ones_own_take_their_place() {
     let row = &model.rows()[1];
     let found = (row.label.as_str(), row.output, row.parameters, row.flops);
     assert_eq!(found, ("Residual", [4].into(), 4 * 4 + 4 + 1, None));
-    assert_eq!(model.config().steps[1], Step::Custom { name: "Residual".into() });
+    assert_eq!(model.config().steps[1], Custom { name: "Residual".into() }.into());
 
     let x = Pass::train(0).input(Tensor::zeros([2, 3], DType::F32));
     let loss = model.forward(&x).unwrap().square().mean(.., false).unwrap();
@@ -191,7 +191,7 @@ fn misfits_are_found_at_build() {
     assert_eq!(refused(Sequential::input([3]).relu().dropout(1.0)), p);
     let axis = "layer 0 (Softmax axis 2): softmax: [1, 3] has no axis 2; help: axes run from 0 to 1, or from -1 to -2";
     assert_eq!(refused(Sequential::input([3]).softmax(2)), axis);
-    let bias = "no_bias: step 1 has no bias to leave out; help: call it right after linear or conv2d";
+    let bias = "no_bias: step 1 has no bias to leave out; help: call it right after a layer that has one";
     assert_eq!(refused(Sequential::input([3]).linear(4).relu().no_bias().linear(0)), bias);
     let groups = "layer 0 (Conv2d 3 → 4, 1×1, groups 2): conv2d: 3 input channels do not divide into 2 groups; \
                   help: use a number of groups that divides both";
