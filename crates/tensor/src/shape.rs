@@ -152,6 +152,15 @@ impl<const N: usize> From<[usize; N]> for Shape {
     }
 }
 
+/// One axis.
+impl From<usize> for Shape {
+    /// # Panics
+    /// If the element count overflows the address space.
+    fn from(size: usize) -> Self {
+        Self::of(&[size])
+    }
+}
+
 impl From<&Shape> for Shape {
     fn from(shape: &Shape) -> Self {
         *shape

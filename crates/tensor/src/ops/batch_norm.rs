@@ -94,14 +94,14 @@ impl Tensor {
 }
 
 /// `[n, c, ..]` as `n · c` planes.
-struct Planes {
-    images: usize,
-    channels: usize,
-    plane: usize,
+pub(super) struct Planes {
+    pub(super) images: usize,
+    pub(super) channels: usize,
+    pub(super) plane: usize,
 }
 
 impl Planes {
-    fn new(op: &'static str, x: &Tensor) -> Result<Self> {
+    pub(super) fn new(op: &'static str, x: &Tensor) -> Result<Self> {
         match *x.shape() {
             [images, channels, ref plane @ ..] => Ok(Self { images, channels, plane: plane.iter().product() }),
             _ => Err(Error::shape(
@@ -135,7 +135,7 @@ impl Planes {
     }
 
     /// A tensor whose planes `write(channel, start, plane)` sets.
-    fn build<T: Element>(&self, shape: Shape, write: impl Fn(usize, usize, &mut [T]) + Sync) -> Tensor {
+    pub(super) fn build<T: Element>(&self, shape: Shape, write: impl Fn(usize, usize, &mut [T]) + Sync) -> Tensor {
         let plane = self.plane.max(1);
         Tensor::build(shape, |out| {
             par::rows(out, plane, plane as f64 * COST, |first, out| {
@@ -148,7 +148,7 @@ impl Planes {
 }
 
 vectorized! {
-    fn sum<T: Float>(x: &[T]) -> f64 {
+    pub(super) fn sum<T: Float>(x: &[T]) -> f64 {
         lanes(x.len(), #[inline(always)] |i| x[i])
     }
 }
@@ -162,21 +162,21 @@ vectorized! {
 
 vectorized! {
     /// `Σ dy (x − middle)`
-    fn centered_dot<T: Float>(dy: &[T], x: &[T], middle: T) -> f64 {
+    pub(super) fn centered_dot<T: Float>(dy: &[T], x: &[T], middle: T) -> f64 {
         let x = &x[..dy.len()];
         lanes(dy.len(), #[inline(always)] |i| dy[i] * (x[i] - middle))
     }
 }
 
 vectorized! {
-    fn scale_and_shift<T: Float>(out: &mut [T], x: &[T], scale: T, shift: T) {
+    pub(super) fn scale_and_shift<T: Float>(out: &mut [T], x: &[T], scale: T, shift: T) {
         out.iter_mut().zip(x).for_each(|(out, &x)| *out = x * scale + shift);
     }
 }
 
 vectorized! {
     /// `a · dy + b · x + c`
-    fn combine<T: Float>(out: &mut [T], dy: &[T], x: &[T], by: [T; 3]) {
+    pub(super) fn combine<T: Float>(out: &mut [T], dy: &[T], x: &[T], by: [T; 3]) {
         let [a, b, c] = by;
         for ((out, &dy), &x) in out.iter_mut().zip(dy).zip(x) {
             *out = a * dy + b * x + c;

@@ -4,24 +4,20 @@ use crate::dtype::dispatch_float;
 use crate::{DType, Element, Error, Float, Result, Rng, Shape, Tensor, par};
 
 impl Tensor {
-    /// Each element is 0 with probability `drop`, else `1 / (1 − drop)`, so that its mean is 1.
+    /// Each element is 0 with probability `drop`, else `1 / (1 − drop)`, so that its mean is 1; for `drop = 1` all are 0.
     ///
     /// One number is drawn from `rng`; element `i` is a hash of that number and `i`, so the mask does not depend on the
     /// number of threads.
     ///
     /// # Errors
-    /// A probability outside `[0, 1)`, or a type that is not float.
+    /// A probability outside `[0, 1]`, or a type that is not float.
     ///
     /// # Reference
     /// Srivastava et al. (2014), "Dropout: A Simple Way to Prevent Neural Networks from Overfitting". The hash: Steele,
     /// Lea & Flood (2014), "Fast Splittable Pseudorandom Number Generators".
     pub fn dropout_mask(shape: impl Into<Shape>, dtype: DType, drop: f64, rng: &mut Rng) -> Result<Tensor> {
-        if !(0.0..1.0).contains(&drop) {
-            return Err(Error::value(
-                "dropout",
-                format!("the probability is {drop}"),
-                "use 0 or more, and less than 1",
-            ));
+        if !(0.0..=1.0).contains(&drop) {
+            return Err(Error::value("dropout", format!("the probability is {drop}"), "use a number from 0 to 1"));
         }
         let (shape, seed) = (shape.into(), rng.next_u64());
         let below = (drop * (1u64 << 32) as f64) as u64;
@@ -65,7 +61,9 @@ mod tests {
     fn depends_on_the_generator_alone() {
         let mask = |seed| Tensor::dropout_mask([1000], DType::F64, 0.5, &mut Rng::new(seed)).unwrap();
         assert!(mask(1) == mask(1) && mask(1) != mask(2));
-        let text = Tensor::dropout_mask([1], DType::F32, 1.0, &mut Rng::new(0)).unwrap_err().to_string();
-        assert_eq!(text, "dropout: the probability is 1; help: use 0 or more, and less than 1");
+        let all = Tensor::dropout_mask([100], DType::F32, 1.0, &mut Rng::new(0)).unwrap();
+        assert!(all == Tensor::zeros([100], DType::F32));
+        let text = Tensor::dropout_mask([1], DType::F32, 1.5, &mut Rng::new(0)).unwrap_err().to_string();
+        assert_eq!(text, "dropout: the probability is 1.5; help: use a number from 0 to 1");
     }
 }

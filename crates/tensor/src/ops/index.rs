@@ -160,7 +160,7 @@ impl Tensor {
 }
 
 /// The elements of an index tensor, each known to lie in `0..size`.
-fn indices<'a>(op: &'static str, index: &'a Tensor, size: usize) -> Result<&'a [i64]> {
+pub(super) fn indices<'a>(op: &'static str, index: &'a Tensor, size: usize) -> Result<&'a [i64]> {
     if index.dtype() != DType::I64 {
         let what = format!("the indices are {}", index.dtype());
         return Err(Error::dtype(op, what, "convert them with to_dtype(DType::I64)"));

@@ -12,6 +12,7 @@ mod permute;
 pub(crate) mod fold;
 mod reduce;
 mod index;
+mod embedding;
 mod sort;
 mod softmax;
 pub(crate) mod matmul;
@@ -24,6 +25,8 @@ pub(crate) mod conv_pool;
 pub(crate) mod optim;
 mod norm;
 mod batch_norm;
+mod group_norm;
+mod rms_norm;
 mod loss;
 mod dropout;
 #[cfg(test)]

@@ -65,19 +65,10 @@ impl Tensor {
                     rows_grad(out, &dy[at..], &x[at..], &st[2 * first..], w);
                 });
             }));
-            // Rows in pieces of a fixed size, summed by piece and then in order.
-            let (rows, piece) = (dy.len() / width.max(1), (16_384 / width.max(1)).max(1));
-            let parts = Tensor::build(Shape::from([rows.div_ceil(piece), 2 * width]), |out: &mut [T]| {
-                let cost = (piece * width) as f64 * COST;
-                par::rows(out, 2 * width, cost, |first, out| {
-                    for (i, out) in out.chunks_mut((2 * width).max(1)).enumerate() {
-                        let from = (first + i) * piece;
-                        let to = (from + piece).min(rows);
-                        affine_grad(out, &dy[from * width..to * width], &x[from * width..], &st[2 * from..]);
-                    }
-                });
-            });
-            let sums = parts.sum(0, false)?;
+            let (rows, cost) = (dy.len() / width.max(1), width as f64 * COST);
+            let sums = sum_rows(rows, 2 * width, cost, |out: &mut [T], from, to| {
+                affine_grad(out, &dy[from * width..to * width], &x[from * width..], &st[2 * from..]);
+            })?;
             let sum = |wanted, part| if wanted { Ok(Some(sums.slice(0, part * width, (part + 1) * width)?)) } else { Ok(None) };
             Ok([dx, sum(want[1], 0)?, sum(want[2], 1)?])
         })
@@ -114,6 +105,28 @@ pub(super) fn check_same(op: &'static str, dy: &Tensor, x: &Tensor) -> Result<()
     Err(Error::shape(op, format!("{} and the gradient {} differ", x.shape(), dy.shape()), "both must have one shape"))
 }
 
+/// `[len]`, the sum over all rows of what `add(out, from, to)` sums over the rows `from..to`; a row takes `cost`.
+///
+/// Rows come in pieces of a fixed size, which are then added in order: the threads do not matter.
+pub(super) fn sum_rows<T: Float>(
+    rows: usize,
+    len: usize,
+    cost: f64,
+    add: impl Fn(&mut [T], usize, usize) + Sync,
+) -> Result<Tensor> {
+    let piece = ((16_384.0 * COST / cost.max(COST)) as usize).max(1);
+    let parts = Tensor::build(Shape::from([rows.div_ceil(piece), len]), |out: &mut [T]| {
+        par::rows(out, len, cost * piece as f64, |first, out| {
+            for (i, out) in out.chunks_mut(len.max(1)).enumerate() {
+                out.fill(T::zero());
+                let from = (first + i) * piece;
+                add(out, from, (from + piece).min(rows));
+            }
+        });
+    });
+    parts.sum(0, false)
+}
+
 /// Sums in sixteen lanes, which the compiler keeps in vector registers.
 #[inline(always)]
 pub(super) fn lanes<T: Float>(len: usize, term: impl Fn(usize) -> T) -> f64 {
@@ -130,7 +143,7 @@ pub(super) fn lanes<T: Float>(len: usize, term: impl Fn(usize) -> T) -> f64 {
 }
 
 vectorized! {
-    fn row_stats<T: Float>(out: &mut [T], x: &[T], width: usize, eps: f64) {
+    pub(super) fn row_stats<T: Float>(out: &mut [T], x: &[T], width: usize, eps: f64) {
         for (i, out) in out.chunks_exact_mut(2).enumerate() {
             let x = &x[i * width..][..width];
             let mean = lanes(width, #[inline(always)] |i| x[i]) / width as f64;
@@ -172,7 +185,6 @@ vectorized! {
 vectorized! {
     /// The sums over some rows of `dy · x̂` and of `dy`, one after the other in `out`.
     fn affine_grad<T: Float>(out: &mut [T], dy: &[T], x: &[T], stats: &[T]) {
-        out.fill(T::zero());
         let width = out.len() / 2;
         let (dw, db) = out.split_at_mut(width);
         for (i, dy) in dy.chunks_exact(width).enumerate() {
