@@ -3,7 +3,7 @@
 use crate::backward::Leaf;
 use crate::node::{Found, Key};
 use crate::pass::Audit;
-use crate::{Error, Pass, Result, Var, Visit, params, states_mut};
+use crate::{Error, ItemMut, Pass, Path, Result, Var, Visit, params};
 use maplet_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -26,7 +26,7 @@ use std::fmt;
 #[derive(Clone, Default)]
 pub struct Grads {
     grads: BTreeMap<Key, Var>,
-    /// New values of the states that the forward computation updated.
+    /// New values of the states that the forward computation updated, and of parameters that it replaced.
     states: BTreeMap<u64, Tensor>,
     audit: Option<Audit>,
 }
@@ -126,22 +126,31 @@ impl Grads {
         Ok(())
     }
 
-    /// Gives the model the states (running statistics) that the forward computation found. Optimizers do this.
+    /// Whether [`apply_states`](Self::apply_states) has something to apply.
+    pub fn has_states(&self) -> bool {
+        !self.states.is_empty()
+    }
+
+    /// Gives the model the states (running statistics) that the forward computation found, and the parameters what
+    /// [`Param::on_with`](crate::Param::on_with) replaced. Optimizers do this, before they change the parameters.
     ///
     /// # Errors
-    /// A state that has another shape now.
+    /// A state or parameter that has another shape now.
     pub fn apply_states<M: Visit + ?Sized>(&self, model: &mut M) -> Result<()> {
-        if self.states.is_empty() {
+        if !self.has_states() {
             return Ok(());
         }
-        for (name, state) in states_mut(model) {
-            if let Some(value) = self.states.get(&state.id()) {
-                state
-                    .set_value(value.clone())
-                    .map_err(|error| Error::new("apply_states", format!("{name}: {error}"), ""))?;
+        let mut result = Ok(());
+        model.visit_mut(&Path::root(), &mut |path, item| {
+            let set = match item {
+                ItemMut::State(state) => self.states.get(&state.id()).map(|value| state.set_value(value.clone())),
+                ItemMut::Param(param) => self.states.get(&param.id()).map(|value| param.set_value(value.clone())),
+            };
+            if let (Ok(()), Some(Err(error))) = (&result, set) {
+                result = Err(Error::new("apply_states", format!("{path}: {error}"), ""));
             }
-        }
-        Ok(())
+        });
+        result
     }
 
     /// The trainable parameters of `model` that have no gradient, and why.

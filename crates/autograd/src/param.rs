@@ -78,11 +78,34 @@ impl Param {
 
     /// The parameter as a value that takes part in whatever `x` takes part in.
     pub fn on(&self, x: &Var) -> Var {
+        self.joined(x, self.latest(x))
+    }
+
+    /// The latest value within the pass of `x`: the one that [`on_with`](Self::on_with) gave, or the parameter's own.
+    pub fn latest(&self, x: &Var) -> Tensor {
+        latest(self.id, x).unwrap_or_else(|| self.value.clone())
+    }
+
+    /// As [`on`](Self::on), with another value, which travels with the pass of `x` and its [`Grads`](crate::Grads) as a
+    /// [`State`] does: it replaces the parameter's own before the optimizer's step. For parameters that are brought
+    /// into a set before each use, such as embeddings with a `max_norm`.
+    ///
+    /// # Errors
+    /// Another shape or element type.
+    pub fn on_with(&self, x: &Var, value: Tensor) -> Result<Var> {
+        check_same(&self.value, &value)?;
+        if let Some(pass) = &x.pass {
+            pass.states().insert(self.id, value.clone());
+        }
+        Ok(self.joined(x, value))
+    }
+
+    fn joined(&self, x: &Var, value: Tensor) -> Var {
         match &x.pass {
-            Some(pass) if self.trainable && !pass.quiet => pass.leaf_of(self.id, self.value.clone()),
-            Some(_) => x.constant(&self.value),
+            Some(pass) if self.trainable && !pass.quiet => pass.leaf_of(self.id, value),
+            Some(_) => x.constant(value),
             // Should this value meet a recorded one later, `Record::done` says that the parameter would never train.
-            None => Var { loose: self.trainable, ..Var::from(&self.value) },
+            None => Var { loose: self.trainable, ..Var::from(value) },
         }
     }
 }
@@ -132,8 +155,7 @@ impl State {
 
     /// The latest value within the pass of `x`.
     pub fn on(&self, x: &Var) -> Tensor {
-        let latest = x.pass.as_ref().and_then(|pass| pass.states().get(&self.id).cloned());
-        latest.unwrap_or_else(|| self.value.clone())
+        latest(self.id, x).unwrap_or_else(|| self.value.clone())
     }
 
     /// Sets the value within the pass of `x`. Outside any pass there is nothing that could carry it, and it is dropped.
@@ -154,6 +176,11 @@ impl Clone for State {
     fn clone(&self) -> Self {
         Self::new(self.value.clone())
     }
+}
+
+/// What was given to the parameter or state within the pass of `x`.
+fn latest(id: u64, x: &Var) -> Option<Tensor> {
+    x.pass.as_ref().and_then(|pass| pass.states().get(&id).cloned())
 }
 
 fn check_same(old: &Tensor, new: &Tensor) -> Result<()> {
@@ -197,6 +224,24 @@ mod tests {
         assert!(!weight.on(&x).is_recorded() && weight.on(&x).is_training());
         let outside = weight.on(&Var::from(Tensor::from([1.0f32])));
         assert!(outside.add(&x).is_ok());
+    }
+
+    #[test]
+    fn a_replaced_value_travels_with_its_pass_and_then_replaces_the_parameters_own() {
+        let mut weight = Param::new(Tensor::from([4.0f32]));
+        let x = Pass::train(0).input(Tensor::from([3.0f32]));
+        let half = weight.on_with(&x, Tensor::from([2.0f32])).unwrap();
+        let again = weight.on(&x);
+        assert_eq!((again.value(), weight.value()), (&Tensor::from([2.0f32]), &Tensor::from([4.0f32])));
+        let grads = half.add(&again).unwrap().mul(&x).unwrap().backward().unwrap();
+        assert_eq!(grads.of(&weight), Some(&Tensor::from([6.0f32])));
+        grads.apply_states(&mut weight).unwrap();
+        assert_eq!(weight.value(), &Tensor::from([2.0f32]));
+
+        let outside = Var::from(Tensor::from([3.0f32]));
+        let value = weight.on_with(&outside, Tensor::from([1.0f32])).unwrap();
+        assert_eq!((value.value(), weight.on(&outside).value()), (&Tensor::from([1.0f32]), &Tensor::from([2.0f32])));
+        assert!(weight.on_with(&x, Tensor::from([[1.0f32]])).is_err());
     }
 
     #[test]

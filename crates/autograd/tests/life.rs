@@ -168,8 +168,8 @@ mod passes {
         assert_eq!(Pass::record().leaf(&x).dropout(0.9).unwrap().value(), &x);
         assert_eq!(Var::from(&x).dropout(0.9).unwrap().value(), &x);
         assert!(Pass::record().rng().is_none() && Var::from(&x).rng().is_none());
-        let text = Var::from(&x).dropout(1.0).unwrap_err().to_string();
-        assert_eq!(text, "dropout: the probability is 1; help: use 0 or more, and less than 1");
+        let text = Var::from(&x).dropout(1.5).unwrap_err().to_string();
+        assert_eq!(text, "dropout: the probability is 1.5; help: use a number from 0 to 1");
     }
 
     /// Counts the batches it saw.

@@ -192,9 +192,13 @@ impl<R: Rule> Optimizer for Descent<R> {
     fn step(&mut self, model: &mut dyn Visit, grads: &Grads) -> Result<()> {
         self.check()?;
         let rate = self.current_learning_rate();
-        let params = params_mut(model);
+        let mut params = params_mut(model);
         self.check_memory(&params)?;
         let clipped = self.clipped(&params, grads)?;
+        if grads.has_states() {
+            grads.apply_states(model)?; // before the update: a pass may have replaced parameters too
+            params = params_mut(model);
+        }
         for ((path, param), grad) in params.into_iter().zip(clipped) {
             let Some(grad) = grad else { continue };
             let (learning_rate, weight_decay) = self.numbers(&path, rate);
@@ -209,7 +213,7 @@ impl<R: Rule> Optimizer for Descent<R> {
         }
         self.steps += 1;
         self.loaded = false;
-        Ok(grads.apply_states(model)?)
+        Ok(())
     }
 
     fn check(&self) -> Result<()> {

@@ -1,6 +1,6 @@
-//! Normalisation and dropout, each one op with a kernel of its own; the twins say what they compute.
+//! Normalisation, each one op with a kernel of its own; the twins say what they compute.
 
-use crate::{Error, Result, Var, record, record_fused};
+use crate::{Error, Result, Var, record_fused};
 use maplet_tensor::{Shape, Tensor};
 
 impl Var {
@@ -24,6 +24,53 @@ impl Var {
             centered.div(&deviation)?.mul(&weight)?.add(&bias)
         };
         record_fused("layer_norm", y, [self, weight, bias], kernel, twin)
+    }
+
+    /// `x / √(mean(x²) + eps) · weight` over the last axis.
+    ///
+    /// # Shapes
+    /// `self: [.., d]`, `weight: [d]` → `[.., d]`
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or types that differ.
+    ///
+    /// # Reference
+    /// Zhang & Sennrich (2019), "Root Mean Square Layer Normalization", eq. 4.
+    pub fn rms_norm(&self, weight: &Var, eps: f64) -> Result<Var> {
+        let (y, scales) = self.value().rms_norm(weight.value(), eps)?;
+        let (x, w) = (self.value().clone(), weight.value().clone());
+        let kernel = move |dy: Tensor, want: [bool; 2]| Ok(dy.rms_norm_grad(&x, &w, &scales, want)?);
+        let twin = move |[x, weight]: [Var; 2]| {
+            let size = x.square().mean(-1, true)?.add_scalar(eps).sqrt();
+            x.div(&size)?.mul(&weight)
+        };
+        record_fused("rms_norm", y, [self, weight], kernel, twin)
+    }
+
+    /// `(x − mean) / √(var + eps) · weight + bias`, with the statistics of each group of `c / groups` neighboring
+    /// channels in each sample.
+    ///
+    /// # Shapes
+    /// `self: [n, c, ..]`, `weight: [c]`, `bias: [c]` → `[n, c, ..]`
+    ///
+    /// # Errors
+    /// Shapes that do not fit, groups that do not divide the channels, or types that differ.
+    ///
+    /// # Reference
+    /// Wu & He (2018), "Group Normalization", eqs. 1–7.
+    pub fn group_norm(&self, groups: usize, weight: &Var, bias: &Var, eps: f64) -> Result<Var> {
+        let (y, stats) = self.value().group_norm(groups, weight.value(), bias.value(), eps)?;
+        let (x, w) = (self.value().clone(), weight.value().clone());
+        let kernel = move |dy: Tensor, want: [bool; 3]| Ok(dy.group_norm_grad(&x, groups, &w, &stats, want)?);
+        let twin = move |[x, weight, bias]: [Var; 3]| {
+            let (shape, column) = (x.shape(), channel_column(x.shape()));
+            let x = x.reshape([shape[0], groups, shape[1..].iter().product::<usize>() / groups])?;
+            let centered = x.sub(&x.mean(-1, true)?)?;
+            let deviation = x.var(-1, true, 0)?.add_scalar(eps).sqrt();
+            let normal = centered.div(&deviation)?.reshape(shape)?;
+            normal.mul(&weight.reshape(column)?)?.add(&bias.reshape(column)?)
+        };
+        record_fused("group_norm", y, [self, weight, bias], kernel, twin)
     }
 
     /// `(x − mean) / √(var + eps) · weight + bias` for each channel, with the statistics of this very batch.
@@ -72,22 +119,6 @@ impl Var {
             centered.mul(&weight.reshape(column)?)?.add(&bias.reshape(column)?)
         };
         record_fused("batch_norm", y, [self, weight, bias], kernel, twin)
-    }
-
-    /// Sets each element to 0 with probability `p` and scales the others by `1 / (1 − p)`; outside training, nothing.
-    ///
-    /// # Errors
-    /// A probability outside `[0, 1)`.
-    ///
-    /// # Reference
-    /// Srivastava et al. (2014), "Dropout: A Simple Way to Prevent Neural Networks from Overfitting".
-    pub fn dropout(&self, p: f64) -> Result<Var> {
-        if !(0.0..1.0).contains(&p) {
-            return Err(Error::new("dropout", format!("the probability is {p}"), "use 0 or more, and less than 1"));
-        }
-        let Some(mut rng) = self.rng().filter(|_| p > 0.0) else { return Ok(self.clone()) };
-        let mask = self.constant(Tensor::dropout_mask(self.shape(), self.dtype(), p, &mut rng)?);
-        record("dropout", self.value().mul(mask.value())?).pull(self, move |dy| dy.mul(&mask)).done()
     }
 }
 

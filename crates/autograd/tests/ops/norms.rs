@@ -7,6 +7,13 @@ pub(crate) fn cases() -> Vec<Case> {
     let (w, b) = (positive(&[3]), other(&[3]));
     for shape in [&[4usize, 3][..], &[2, 2, 3], &[3]] {
         cases.push(Case::new("layer_norm", &[&sample(shape), &w, &b], |x| x[0].layer_norm(&x[1], &x[2], 0.1)));
+        cases.push(Case::new("rms_norm", &[&sample(shape), &w], |x| x[0].rms_norm(&x[1], 0.1)));
+    }
+    let (gw, gb) = (positive(&[4]), other(&[4]));
+    for (shape, groups) in [(&[3usize, 4][..], 2), (&[2, 4, 2, 2], 2), (&[2, 4, 3], 1), (&[1, 4, 3], 4)] {
+        cases.push(Case::new("group_norm", &[&sample(shape), &gw, &gb], move |x| {
+            x[0].group_norm(groups, &x[1], &x[2], 0.1)
+        }));
     }
     for shape in [&[4usize, 3][..], &[2, 3, 2, 2]] {
         let x = sample(shape);
