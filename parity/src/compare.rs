@@ -3,7 +3,6 @@
 use crate::entry::Found;
 use crate::{Case, Entry, Result};
 use maplet_tensor::{DType, Tensor};
-use std::path::{Path, PathBuf};
 
 /// What came of one entry.
 #[derive(Debug, Clone, Default)]
@@ -16,11 +15,6 @@ pub struct Outcome {
     pub double: Option<f64>,
     /// Everything that is wrong, a line each.
     pub wrong: Vec<String>,
-}
-
-/// Where the committed reference files are.
-pub(crate) fn references() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("references")
 }
 
 /// Runs all cases of one entry.
@@ -98,7 +92,8 @@ fn difference(found: &Tensor, expected: &Tensor) -> std::result::Result<f64, Str
 /// The test of a family: every entry has cases, every case an entry, and all are inside their tolerance.
 #[cfg(test)]
 pub(crate) fn assert_family(name: &str, entries: &[Entry]) {
-    let (cases, _) = Case::read(&references().join(format!("{name}.safetensors"))).unwrap();
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("references/{name}.safetensors"));
+    let (cases, _) = Case::read(&file).unwrap();
     let mut wrong: Vec<String> = entries.iter().flat_map(|entry| check(entry, &cases).wrong).collect();
     for case in &cases {
         if !entries.iter().any(|entry| entry.name == case.entry) {

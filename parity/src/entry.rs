@@ -24,8 +24,7 @@ pub struct Entry {
     /// The types it is run in.
     pub(crate) dtypes: &'static [DType],
     pub(crate) run: Run,
-    /// A state dict of our own, and the outputs with it.
-    pub(crate) export: Option<Export>,
+    export: Option<Export>,
 }
 
 impl Entry {
@@ -154,6 +153,20 @@ impl Entry {
     /// Anything else: results by the names of the reference file.
     pub fn values(name: &'static str, run: impl Fn(&Case, DType) -> Result<Vec<(String, Tensor)>> + 'static) -> Self {
         Self::new(name, run)
+    }
+
+    /// A state dict of our own, `state.NAME`, and the outputs with it, `out.0`; nothing for cases in training and for
+    /// what has no weights.
+    ///
+    /// # Errors
+    /// The layer cannot be built or called.
+    pub fn export(&self, case: &Case) -> Result<Vec<(String, Tensor)>> {
+        self.export.as_ref().map_or(Ok(Vec::new()), |export| export(case))
+    }
+
+    /// Whether PyTorch can load what we save for this case.
+    pub fn saves_weights(&self, case: &Case) -> bool {
+        self.export(case).is_ok_and(|found| !found.is_empty())
     }
 
     /// The tolerance of long recurrences, 1e-4 in F32.

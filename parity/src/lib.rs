@@ -58,3 +58,6 @@ macro_rules! families {
 }
 
 families!(linear);
+
+/// Things of the catalogue that have a counterpart in PyTorch and no entry here, each with its reason.
+pub const WITHOUT: &[(&str, &str)] = &[];

@@ -1,4 +1,5 @@
-//! Project tasks, `cargo xtask <command>`: fetching data, the test command, benchmarks, the long trainings.
+//! Project tasks, `cargo xtask <command>`: fetching data, the test command, benchmarks, the long trainings,
+//! the comparison with PyTorch, the catalogue.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
@@ -11,6 +12,8 @@ mod test;
 mod check;
 mod bench;
 mod examples;
+mod parity;
+mod catalogue;
 
 use std::process::ExitCode;
 
@@ -36,6 +39,10 @@ enum Command {
     Bench(bench::Options),
     /// Runs the examples and the long trainings, and compares their accuracy with what each must reach.
     Examples(examples::Options),
+    /// Compares the whole catalogue with PyTorch, in an environment of its own, and writes docs/parity.md.
+    Parity(parity::Options),
+    /// Writes docs/catalogue.md from the sources.
+    Catalogue,
 }
 
 fn main() -> ExitCode {
@@ -44,6 +51,8 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(options),
         Command::Bench(options) => bench::run(options),
         Command::Examples(options) => examples::run(options),
+        Command::Parity(options) => parity::run(options),
+        Command::Catalogue => catalogue::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,6 +77,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-        assert_eq!(command_names(), ["fetch-mnist", "test", "bench", "examples"]);
+        assert_eq!(command_names(), ["fetch-mnist", "test", "bench", "examples", "parity", "catalogue"]);
     }
 }

@@ -42,10 +42,11 @@ struct Outcome {
 }
 
 /// The stages, quick ones first.
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 10] = [
     stage("fmt", "every file is formatted", fmt),
     stage("tidy", "the written rules of the project hold", || findings(check::tidy::find()?)),
     stage("graph", "crates depend strictly downward", || findings(check::graph::find()?)),
+    stage("catalogue", "the catalogue is whole, and compared with PyTorch", || findings(check::catalogue::find()?)),
     stage("licenses", "deny.toml allows every license", || findings(check::licenses::find()?)),
     stage("clippy", "no warning of the compiler or of clippy", clippy),
     stage("tests", "all tests, with those in the documentation", tests),

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Maps each vector of `in_features` numbers to one of `out_features`: `y = x · weightᵀ + bias`.
 ///
+/// PyTorch: `nn.Linear`; Keras: `Dense`.
+///
 /// # Shapes
 /// - input `[.., in_features]`, output `[.., out_features]`
 ///

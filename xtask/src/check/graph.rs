@@ -12,7 +12,7 @@ const ROWS: [&[&str]; 8] = [
     &["maplet-train"],
     &["maplet-models"],
     &["maplet"],
-    &["maplet-examples", "maplet-benches", "xtask"],
+    &["maplet-examples", "maplet-benches", "maplet-parity", "xtask"],
 ];
 
 /// Packages that know less than their row allows: of the project's packages, these may depend on the named ones only.
