@@ -11,8 +11,23 @@ pub(crate) trait Math: Float {
     /// `eˣ`, at most 1 ulp off.
     fn fast_exp(self) -> Self;
 
+    /// `eˣ − 1`, which near 0 keeps the digits that `fast_exp` would lose, at most 2 ulp off.
+    fn fast_exp_m1(self) -> Self;
+
     /// The natural logarithm, at most 1 ulp off.
     fn fast_ln(self) -> Self;
+
+    /// `ln(1 + x)`, which near 0 keeps the digits that `fast_ln` would lose, at most 4 ulp off.
+    ///
+    /// # Reference
+    /// Kahan (1979), in Hewlett-Packard's HP-15C handbook: the error of `1 + x` is divided out again.
+    #[inline(always)]
+    fn fast_ln_1p(self) -> Self {
+        let sum = Self::one() + self;
+        let rounded = sum - Self::one();
+        let ln = sum.fast_ln() * (self / rounded);
+        if rounded == Self::zero() { self } else { ln }
+    }
 
     /// The hyperbolic tangent, at most 2 ulp off.
     fn fast_tanh(self) -> Self;
@@ -37,6 +52,16 @@ impl Math for f32 {
         // Beyond these bounds the result is 0 or ∞ anyway. NaN passes both comparisons.
         let x = if self < -104.0 { -104.0 } else { self };
         exp_of_sum(if x > 89.0 { 89.0 } else { x }, 0.0)
+    }
+
+    #[inline(always)]
+    fn fast_exp_m1(self) -> f32 {
+        let x = if self < -20.0 { -20.0 } else { self }; // −1 to the last digit
+        let x = if x > 89.0 { 89.0 } else { x };
+        let (fraction, [a, b]) = exp_parts(x, 0.0);
+        // Below 2²⁴ times 2ⁿ − 1 is exact; beyond, the 1 is rounded away, and 2ⁿ alone may overflow.
+        let (near, far) = (fraction * (a * b) + (a * b - 1.0), (1.0 + fraction) * a * b);
+        if x > 20.0 { far } else { near }
     }
 
     #[inline(always)]
@@ -108,17 +133,23 @@ impl Math for f32 {
 /// `e^(high + low)` for a sum between −104 and 89 and a small `low`.
 #[inline(always)]
 fn exp_of_sum(high: f32, low: f32) -> f32 {
+    let (fraction, [a, b]) = exp_parts(high, low);
+    (1.0 + fraction) * a * b
+}
+
+/// `e^(high + low) = (1 + fraction) · a · b`, with a fraction between −0.3 and 0.42 and powers of two `a`, `b`: one
+/// factor's exponents would not reach from −150 to 128.
+#[inline(always)]
+fn exp_parts(high: f32, low: f32) -> (f32, [f32; 2]) {
     // n = the integer nearest to high / ln 2: adding 1.5 · 2²³ pushes the fraction out of the mantissa.
     const SHIFT: f32 = 12_582_912.0;
     let shifted = high * LOG2_E + SHIFT;
     let n = shifted - SHIFT;
     let r = (high - n * LN2_HIGH) + (low - n * LN2_LOW);
     let q = polynomial(r, [0.499_999_93, 0.166_665_2, 0.041_668_394, 0.008_368_78, 0.001_381_448_3]);
-    let exp = 1.0 + (r + r * r * q);
-    // Times 2ⁿ in two steps: n reaches from −150 to 128, beyond the exponents of one factor.
     let n = shifted.to_bits().wrapping_sub(SHIFT.to_bits()) as i32;
     let power_of_two = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
-    exp * power_of_two(n >> 1) * power_of_two(n.wrapping_sub(n >> 1))
+    (r + r * r * q, [power_of_two(n >> 1), power_of_two(n.wrapping_sub(n >> 1))])
 }
 
 /// `c[0] + c[1] · x + c[2] · x² + …` by Horner's rule.
@@ -138,8 +169,18 @@ impl Math for f64 {
     }
 
     #[inline(always)]
+    fn fast_exp_m1(self) -> f64 {
+        self.exp_m1()
+    }
+
+    #[inline(always)]
     fn fast_ln(self) -> f64 {
         self.ln()
+    }
+
+    #[inline(always)]
+    fn fast_ln_1p(self) -> f64 {
+        self.ln_1p()
     }
 
     #[inline(always)]
@@ -190,7 +231,9 @@ mod tests {
     fn errors_stay_within_their_bounds() {
         let normal = |x: f64| x.normal_distribution();
         assert!(worst_ulp(f32::fast_exp, f64::exp) <= 1.0);
+        assert!(worst_ulp(f32::fast_exp_m1, f64::exp_m1) <= 2.0);
         assert!(worst_ulp(f32::fast_ln, f64::ln) <= 1.0);
+        assert!(worst_ulp(|x| x.abs().min(1e30).fast_ln_1p(), |x| x.abs().min(1e30f32 as f64).ln_1p()) <= 4.0);
         assert!(worst_ulp(f32::fast_tanh, f64::tanh) <= 2.0);
         assert!(worst_ulp(f32::sigmoid, f64::sigmoid) <= 3.0);
         assert!(worst_ulp(|x| x.abs().normal_distribution().0, |x| normal(x.abs()).0) <= 3.0);
@@ -206,6 +249,11 @@ mod tests {
             (f32::fast_exp, -infinity, 0.0),
             (f32::fast_exp, infinity, infinity),
             (f32::fast_exp, 88.722_84, infinity), // just above ln(f32::MAX)
+            (f32::fast_exp_m1, 0.0, 0.0),
+            (f32::fast_exp_m1, tiny, tiny),
+            (f32::fast_exp_m1, -infinity, -1.0),
+            (f32::fast_exp_m1, infinity, infinity),
+            (f32::fast_ln_1p, tiny, tiny),
             (f32::fast_ln, 1.0, 0.0),
             (f32::fast_ln, 0.0, -infinity),
             (f32::fast_ln, -0.0, -infinity),

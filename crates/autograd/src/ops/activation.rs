@@ -1,83 +1,9 @@
-//! Elementwise functions of one value: the elementary ones, and the activations.
-//!
-//! A rule that can be written in the output is handed the output (`pull_with`).
+//! The everyday activations, and the two forms in which all others are written (`smooth`, `in_pieces`): see
+//! `activation_smooth.rs`, `activation_piecewise.rs` and `gated.rs`.
 
 use crate::{Error, Result, Var, record, record_fused};
 use maplet_tensor::{Activation, Tensor};
-use std::f64::consts::TAU;
-
-/// Elementary functions.
-///
-/// # Panics
-/// All panic for an element type that is not floating-point.
-impl Var {
-    /// `−x`
-    pub fn neg(&self) -> Var {
-        record("neg", self.value().neg()).pull(self, |dy| Ok(dy.neg())).single()
-    }
-
-    /// `|x|`; its gradient at 0 is 0.
-    pub fn abs(&self) -> Var {
-        let x = self.clone();
-        record("abs", self.value().abs()).pull(self, move |dy| dy.mul(&dy.constant(x.value().sign()))).single()
-    }
-
-    /// `eˣ`
-    pub fn exp(&self) -> Var {
-        record("exp", self.value().exp()).pull_with(self, |dy, y| dy.mul(y)).single()
-    }
-
-    /// The natural logarithm.
-    pub fn log(&self) -> Var {
-        let x = self.clone();
-        record("log", self.value().log()).pull(self, move |dy| dy.div(&x)).single()
-    }
-
-    /// `√x`
-    pub fn sqrt(&self) -> Var {
-        record("sqrt", self.value().sqrt()).pull_with(self, |dy, y| Ok(dy.div(y)?.mul_scalar(0.5))).single()
-    }
-
-    /// `1/x`
-    pub fn recip(&self) -> Var {
-        record("recip", self.value().recip()).pull_with(self, |dy, y| Ok(dy.mul(&y.square())?.neg())).single()
-    }
-
-    /// `x²`
-    pub fn square(&self) -> Var {
-        let x = self.clone();
-        record("square", self.value().square()).pull(self, move |dy| Ok(dy.mul(&x)?.mul_scalar(2.0))).single()
-    }
-
-    /// The sine, of radians.
-    pub fn sin(&self) -> Var {
-        let x = self.clone();
-        record("sin", self.value().sin()).pull(self, move |dy| dy.mul(&x.cos())).single()
-    }
-
-    /// The cosine, of radians.
-    pub fn cos(&self) -> Var {
-        let x = self.clone();
-        record("cos", self.value().cos()).pull(self, move |dy| Ok(dy.mul(&x.sin())?.neg())).single()
-    }
-
-    /// −1, 0 or 1: no gradient flows through it.
-    pub fn sign(&self) -> Var {
-        record("sign", self.value().sign()).cut(self).single()
-    }
-
-    /// Brings every element into `[low, high]`; elements outside get no gradient, those on the border do.
-    pub fn clamp(&self, low: f64, high: f64) -> Var {
-        let y = self.value().clamp(low, high);
-        let x = self.clone();
-        record("clamp", y)
-            .pull(self, move |dy| {
-                let inside = x.value().clamp(low, high).equal(x.value())?;
-                x.constant(inside).where_cond(&dy, &dy.constant(dy.value().zeros_like()))
-            })
-            .single()
-    }
-}
+use std::f64::consts::{PI, TAU};
 
 /// Activations.
 ///
@@ -97,17 +23,7 @@ impl Var {
 
     /// `x` where positive, else `slope · x`.
     pub fn leaky_relu(&self, slope: f64) -> Var {
-        let (x, saved) = (self.value().clone(), self.value().clone());
-        record("leaky_relu", self.value().leaky_relu(slope))
-            .pull_fused(
-                self,
-                move |dy, _| x.leaky_relu_grad(&dy, slope),
-                move |dy, y| {
-                    let ones = Tensor::ones(y.shape(), y.dtype());
-                    dy.mul(&dy.constant(saved.leaky_relu_grad(&ones, slope)?))
-                },
-            )
-            .single()
+        self.in_pieces("leaky_relu", self.value().leaky_relu(slope), move |x, dy| x.leaky_relu_grad(dy, slope))
     }
 
     /// The logistic function `1 / (1 + e⁻ˣ)`.
@@ -129,10 +45,7 @@ impl Var {
     /// # Reference
     /// Elfwing, Uchibe & Doya (2018), "Sigmoid-Weighted Linear Units for Neural Network Function Approximation".
     pub fn silu(&self) -> Var {
-        let x = self.value().clone();
-        let kernel = move |dy, [_]: [bool; 1]| Ok([Some(x.silu_grad(&dy)?)]);
-        let fused = record_fused("silu", self.value().silu(), [self], kernel, |[x]| x.mul(&x.sigmoid()));
-        fused.unwrap_or_else(|error| panic!("{error}"))
+        self.smooth("silu", self.value().silu(), Tensor::silu_grad, |x| x.mul(&x.sigmoid()))
     }
 
     /// `x · Φ(x)`, with the distribution function Φ of the normal distribution.
@@ -144,6 +57,46 @@ impl Var {
         record("gelu", self.value().gelu())
             .pull_fused(self, move |dy, _| saved.gelu_grad(&dy), move |dy, _| x.gelu_grad(&dy))
             .single()
+    }
+
+    /// The approximation of [`gelu`](Self::gelu) by tanh: `x · sigmoid(√(8/π) (x + 0.044715 x³))`.
+    ///
+    /// # Reference
+    /// Hendrycks & Gimpel (2016), "Gaussian Error Linear Units", section 2.
+    pub fn gelu_tanh(&self) -> Var {
+        self.smooth("gelu_tanh", self.value().gelu_tanh(), Tensor::gelu_tanh_grad, |x| {
+            let inner = x.mul(&x.square().mul_scalar(0.044715).add_scalar(1.0))?;
+            x.mul(&inner.mul_scalar((8.0 / PI).sqrt()).sigmoid())
+        })
+    }
+}
+
+/// The two ways to write an activation in a line: the value, the kernel of the gradient (`grad(x, dy)`), and what the
+/// gradient is when it must be differentiated again.
+impl Var {
+    /// `y` equals the composition `twin` of this value.
+    pub(super) fn smooth(
+        &self,
+        op: &'static str,
+        y: Tensor,
+        grad: impl Fn(&Tensor, &Tensor) -> maplet_tensor::Result<Tensor> + Send + Sync + 'static,
+        twin: impl Fn(&Var) -> Result<Var> + Send + Sync + 'static,
+    ) -> Var {
+        let x = self.value().clone();
+        let kernel = move |dy: Tensor, [_]: [bool; 1]| Ok([Some(grad(&x, &dy)?)]);
+        record_fused(op, y, [self], kernel, move |[x]| twin(&x)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// `y` is linear in this value piece by piece: its slope, `grad(x, 1)`, is a constant.
+    pub(super) fn in_pieces(
+        &self,
+        op: &'static str,
+        y: Tensor,
+        grad: impl Fn(&Tensor, &Tensor) -> maplet_tensor::Result<Tensor> + Copy + Send + Sync + 'static,
+    ) -> Var {
+        let (x, saved) = (self.value().clone(), self.value().clone());
+        let slope = move |dy: Var, y: &Var| dy.mul(&dy.constant(grad(&saved, &Tensor::ones(y.shape(), y.dtype()))?));
+        record(op, y).pull_fused(self, move |dy, _| grad(&x, &dy), slope).single()
     }
 }
 

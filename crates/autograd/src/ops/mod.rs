@@ -2,7 +2,11 @@
 //! rules right under the call of that kernel.
 
 mod arithmetic;
+mod elementwise;
 mod activation;
+mod activation_smooth;
+mod activation_piecewise;
+mod gated;
 mod reduce;
 mod softmax;
 mod shape;

@@ -24,6 +24,11 @@ impl Var {
         record_fused("softmax", y, [self], kernel, move |[x]| Ok(x.log_softmax(axis)?.exp()))
     }
 
+    /// `e⁻ˣ / Σ e⁻ˣ`: [`softmax`](Self::softmax) of `−x`.
+    pub fn softmin(&self, axis: isize) -> Result<Var> {
+        self.neg().softmax(axis)
+    }
+
     /// `x − log Σ eˣ`, more exact than the logarithm of [`softmax`](Self::softmax).
     pub fn log_softmax(&self, axis: isize) -> Result<Var> {
         let y = self.value().log_softmax(axis)?;

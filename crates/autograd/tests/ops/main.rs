@@ -11,6 +11,7 @@ mod table;
 
 mod arithmetic;
 mod unary;
+mod activations;
 mod softmax;
 mod reductions;
 mod movements;
@@ -44,6 +45,7 @@ macro_rules! families {
 families!(
     arithmetic,
     unary,
+    activations,
     softmax,
     reductions,
     movements,

@@ -1,27 +1,29 @@
-//! Activation functions, each above its adjoint.
+//! The everyday activation functions, each above its adjoint; others are in `activation_smooth.rs` and
+//! `activation_piecewise.rs`.
 //!
 //! An adjoint takes `dy`, the gradient of the loss with respect to the output, and gives `dx`.
 
-use super::elementwise::{COPY, apply, apply_both, float, unary};
-use crate::dtype::dispatch_float;
+use super::elementwise::{COPY, unary};
 use crate::math::Math;
 use crate::{Error, Result, Tensor};
 
-/// An adjoint, written once for both float types: `adjoint!(x, dy, "relu_grad", COPY, |x: T, dy: T| …)`.
-///
-/// A macro for the same reason as `unary!`.
+/// An adjoint, written once for both float types: `adjoint!(x, dy, "relu_grad", COPY, |x: T, dy: T| …)`, with numbers
+/// as in `unary!`, and a macro for the same reason.
 macro_rules! adjoint {
-    ($x:expr, $dy:expr, $op:literal, $cost:expr, |$v:ident: $T:ident, $d:ident: $U:ident| $body:expr) => {{
-        check_adjoint($op, $x, $dy)?;
-        dispatch_float!($x.dtype(), $op, $T => {
+    ($x:expr, $dy:expr, $op:expr, $cost:expr, $([$($number:ident),+],)? |$v:ident: $T:ident, $d:ident: $U:ident|
+        $body:expr) => {{
+        $crate::ops::activation::check_adjoint($op, $x, $dy)?;
+        $crate::dtype::dispatch_float!($x.dtype(), $op, $T => {
+            $($(let $number = $number as $T;)+)?
             #[inline(always)]
-            fn f($v: $T, $d: $T) -> $T {
+            fn f($v: $T, $d: $T $($(, $number: $T)+)?) -> $T {
                 $body
             }
-            Ok(apply_both($x, $dy, $cost, f))
+            Ok($crate::ops::elementwise::apply_both($x, $dy, $cost, move |x: $T, dy: $T| f(x, dy $($(, $number)+)?)))
         })
     }};
 }
+pub(super) use adjoint;
 
 /// All activations take `f32` and `f64`, and panic with the text of the error for integers. Adjoints return errors.
 impl Tensor {
@@ -45,10 +47,7 @@ impl Tensor {
     /// Maas, Hannun & Ng (2013), "Rectifier Nonlinearities Improve Neural Network Acoustic Models".
     #[track_caller]
     pub fn leaky_relu(&self, slope: f64) -> Self {
-        float!(self, "leaky_relu", T => {
-            let slope = slope as T;
-            apply(self, COPY, move |x: T| if x > 0.0 { x } else { slope * x })
-        })
+        unary!(self, "leaky_relu", COPY, [slope], |x: T| if x > 0.0 { x } else { slope * x })
     }
 
     /// Adjoint of [`leaky_relu`](Self::leaky_relu); `self` is its input.
@@ -56,11 +55,7 @@ impl Tensor {
     /// # Errors
     /// Different shapes or element types, or integers.
     pub fn leaky_relu_grad(&self, dy: &Self, slope: f64) -> Result<Self> {
-        check_adjoint("leaky_relu_grad", self, dy)?;
-        dispatch_float!(self.dtype(), "leaky_relu_grad", T => {
-            let slope = slope as T;
-            Ok(apply_both(self, dy, COPY, move |x: T, dy: T| if x > 0.0 { dy } else { slope * dy }))
-        })
+        adjoint!(self, dy, "leaky_relu_grad", COPY, [slope], |x: T, dy: T| if x > 0.0 { dy } else { slope * dy })
     }
 
     /// `1 / (1 + e⁻ˣ)`.
@@ -144,7 +139,37 @@ impl Tensor {
             dy * (distribution + x * density)
         })
     }
+
+    /// The approximation of [`gelu`](Self::gelu) by tanh: `x · (1 + tanh u) / 2 = x · sigmoid(2u)` with
+    /// `u = √(2/π) (x + 0.044715 x³)`.
+    ///
+    /// # Reference
+    /// Hendrycks & Gimpel (2016), "Gaussian Error Linear Units (GELUs)", §2.
+    #[track_caller]
+    pub fn gelu_tanh(&self) -> Self {
+        unary!(self, "gelu_tanh", 0.7, |x: T| {
+            const DOUBLED: T = 2.0 * GELU_SLOPE as T;
+            x * (DOUBLED * x * (1.0 + GELU_CUBIC as T * x * x)).sigmoid()
+        })
+    }
+
+    /// Adjoint of [`gelu_tanh`](Self::gelu_tanh); `self` is its input `x`.
+    ///
+    /// # Errors
+    /// Different shapes or element types, or integers.
+    pub fn gelu_tanh_grad(&self, dy: &Self) -> Result<Self> {
+        adjoint!(self, dy, "gelu_tanh_grad", 0.8, |x: T, dy: T| {
+            const DOUBLED: T = 2.0 * GELU_SLOPE as T;
+            let square = if x * x > 1e4 { 1e4 } else { x * x }; // beyond, s is 0 or 1: but 0 · ∞ would be NaN
+            let s = (DOUBLED * x * (1.0 + GELU_CUBIC as T * square)).sigmoid();
+            dy * (s + x * s * (1.0 - s) * DOUBLED * (1.0 + 3.0 * GELU_CUBIC as T * square))
+        })
+    }
 }
+
+/// `√(2/π)`
+const GELU_SLOPE: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+const GELU_CUBIC: f64 = 0.044715;
 
 pub(crate) fn check_adjoint(op: &'static str, x: &Tensor, dy: &Tensor) -> Result<()> {
     x.same_dtype(op, dy)?;
@@ -158,16 +183,12 @@ pub(crate) fn check_adjoint(op: &'static str, x: &Tensor, dy: &Tensor) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DType, Rng};
+    use crate::DType;
+    use crate::ops::testing::{Row, check_activations};
 
     const SLOPE: f64 = 0.1;
 
-    type Forward = fn(&Tensor) -> Tensor;
-    type Adjoint = fn(&Tensor, &Tensor) -> Result<Tensor>;
-    /// Name, function, adjoint, whether the adjoint takes the output, and the definition.
-    type Row = (&'static str, Forward, Adjoint, bool, fn(f64) -> f64);
-
-    fn table() -> [Row; 6] {
+    fn table() -> [Row; 7] {
         [
             ("relu", Tensor::relu, Tensor::relu_grad, true, |x| x.max(0.0)),
             (
@@ -181,43 +202,22 @@ mod tests {
             ("tanh", Tensor::tanh, Tensor::tanh_grad, true, |x| (x.exp() - (-x).exp()) / (x.exp() + (-x).exp())),
             ("silu", Tensor::silu, Tensor::silu_grad, false, |x| x / (1.0 + (-x).exp())),
             ("gelu", Tensor::gelu, Tensor::gelu_grad, false, |x| 0.5 * x * (1.0 + libm::erf(x / 2f64.sqrt()))),
+            ("gelu_tanh", Tensor::gelu_tanh, Tensor::gelu_tanh_grad, false, |x| {
+                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+            }),
         ]
     }
 
     #[test]
-    fn functions_equal_their_definitions() {
-        let x = Tensor::normal([100], 0.0f64, 3.0, &mut Rng::new(6));
-        for (name, function, _, _, definition) in table() {
-            for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 1e-6)] {
-                let x = x.to_dtype(dtype);
-                let y = function(&x).to_dtype(DType::F64);
-                let x = x.to_dtype(DType::F64);
-                for (&x, &y) in x.as_slice::<f64>().unwrap().iter().zip(y.as_slice::<f64>().unwrap()) {
-                    assert!((y - definition(x)).abs() < tolerance * x.abs().max(1.0), "{name}({x}) = {y}");
-                }
-            }
-        }
+    fn equal_their_definitions_and_derivatives() {
+        check_activations(&table());
     }
 
     #[test]
-    fn adjoints_equal_central_differences() {
-        let mut rng = Rng::new(7);
-        let (x, dy) = (Tensor::normal([100], 0.0f64, 2.0, &mut rng), Tensor::normal([100], 0.0f64, 1.0, &mut rng));
-        let step = 1e-5; // error: step² · third derivative, and 1e-16 / step
-        for (name, function, adjoint, of_output, definition) in table() {
-            for (dtype, tolerance) in [(DType::F64, 1e-9), (DType::F32, 1e-6)] {
-                let (x, dy) = (x.to_dtype(dtype), dy.to_dtype(dtype));
-                let saved = if of_output { function(&x) } else { x.clone() };
-                let dx = adjoint(&saved, &dy).unwrap().to_dtype(DType::F64);
-                let (x, dy) = (x.to_dtype(DType::F64), dy.to_dtype(DType::F64));
-                for (i, &x) in x.as_slice::<f64>().unwrap().iter().enumerate() {
-                    let slope = (definition(x + step) - definition(x - step)) / (2.0 * step);
-                    let expected = slope * dy.as_slice::<f64>().unwrap()[i];
-                    let got = dx.as_slice::<f64>().unwrap()[i];
-                    assert!((got - expected).abs() < tolerance * 4.0, "{name}' at {x}: {got}, not {expected}");
-                }
-            }
-        }
+    fn gelu_tanh_has_flat_tails() {
+        let x = Tensor::from([-1e30f32, -100.0, 100.0, 1e30]);
+        assert_eq!(x.gelu_tanh(), Tensor::from([0.0f32, 0.0, 100.0, 1e30]));
+        assert_eq!(x.gelu_tanh_grad(&Tensor::ones([4], DType::F32)).unwrap(), Tensor::from([0.0f32, 0.0, 1.0, 1.0]));
     }
 
     #[test]

@@ -96,18 +96,20 @@ macro_rules! float {
 }
 pub(crate) use float;
 
-/// A function of one float, written once for both types: `unary!(x, "square", COPY, |x: T| x * x)`.
+/// A function of one float, written once for both types: `unary!(x, "square", COPY, |x: T| x * x)`, with numbers
+/// (`f64` outside, `T` inside) in front if it has some: `unary!(x, "elu", 0.6, [alpha], |x: T| …)`.
 ///
 /// A macro, because the body must become an `#[inline(always)]` item: a closure of this size is not inlined into all
 /// the loops that `vectorized!` makes.
 macro_rules! unary {
-    ($x:expr, $op:literal, $cost:expr, |$v:ident: $T:ident| $body:expr) => {
+    ($x:expr, $op:expr, $cost:expr, $([$($number:ident),+],)? |$v:ident: $T:ident| $body:expr) => {
         $crate::ops::elementwise::float!($x, $op, $T => {
+            $($(let $number = $number as $T;)+)?
             #[inline(always)]
-            fn f($v: $T) -> $T {
+            fn f($v: $T $($(, $number: $T)+)?) -> $T {
                 $body
             }
-            $crate::ops::elementwise::apply($x, $cost, f)
+            $crate::ops::elementwise::apply($x, $cost, move |x: $T| f(x $($(, $number)+)?))
         })
     };
 }
@@ -187,12 +189,9 @@ impl Tensor {
     /// With `low > high` every element becomes `high`, as in PyTorch.
     #[track_caller]
     pub fn clamp(&self, low: f64, high: f64) -> Self {
-        float!(self, "clamp", T => {
-            let (low, high) = (low as T, high as T);
-            apply(self, COPY, move |x: T| {
-                let x = if x < low { low } else { x };
-                if x > high { high } else { x }
-            })
+        unary!(self, "clamp", COPY, [low, high], |x: T| {
+            let x = if x < low { low } else { x };
+            if x > high { high } else { x }
         })
     }
 

@@ -3,6 +3,8 @@ mod number;
 mod walk;
 pub(crate) mod elementwise;
 mod activation;
+pub(crate) mod activation_smooth;
+mod activation_piecewise;
 mod arithmetic;
 mod operators;
 mod compare;
