@@ -50,10 +50,10 @@ fn conv(criterion: &mut Criterion) -> Result<()> {
         ("b32_16_16_32", random([32, 16, 32, 32]), random([16, 16, 3, 3]), same),
         ("b32_64_64_8", random([32, 64, 8, 8]), random([64, 64, 3, 3]), same),
     ] {
-        let dy = x.conv2d(&w, window)?;
-        bench(criterion, &format!("conv2d_{name}"), || x.conv2d(&w, window))?;
-        bench(criterion, &format!("conv2d_dx_{name}"), || dy.conv2d_grad_input(&w, x.shape(), window))?;
-        bench(criterion, &format!("conv2d_dw_{name}"), || dy.conv2d_grad_weight(&x, w.shape(), window))?;
+        let dy = x.conv(&w, window)?;
+        bench(criterion, &format!("conv2d_{name}"), || x.conv(&w, window))?;
+        bench(criterion, &format!("conv2d_dx_{name}"), || dy.conv_grad_input(&w, x.shape(), window))?;
+        bench(criterion, &format!("conv2d_dw_{name}"), || dy.conv_grad_weight(&x, w.shape(), window))?;
     }
     Ok(())
 }
@@ -65,7 +65,7 @@ fn conv_pool(criterion: &mut Criterion) -> Result<()> {
         let (x, w, b) = (random([batch, 1, 28, 28]), random([32, 1, 3, 3]), random([32]));
         bench(criterion, &format!("conv_relu_pool_b{batch}"), || x.conv2d_relu_max_pool2d(&w, Some(&b), conv, pool))?;
         bench(criterion, &format!("conv_relu_pool_unfused_b{batch}"), || {
-            x.conv2d_bias(&w, Some(&b), conv, Activation::Relu)?.max_pool2d(pool)
+            x.conv_bias(&w, Some(&b), conv, Activation::Relu)?.max_pool2d(pool)
         })?;
         let (y, winners) = x.conv2d_relu_max_pool2d(&w, Some(&b), conv, pool)?;
         bench(criterion, &format!("conv_relu_pool_dw_b{batch}"), || {

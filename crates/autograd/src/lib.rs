@@ -68,4 +68,6 @@ pub use var::Var;
 pub use visit::{Item, ItemMut, Path, Visit, params, params_mut, states, states_mut};
 
 // What the signatures above need.
-pub use maplet_tensor::{Activation, Axes, DType, Element, Rng, Shape, Tensor, Trans, Window2d};
+pub use maplet_tensor::{
+    Activation, Axes, DType, Element, Rng, Shape, Sizes, Tensor, Trans, Window, Window1d, Window2d, Window3d,
+};

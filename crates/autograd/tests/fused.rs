@@ -55,17 +55,17 @@ fn linear() {
 fn convolution_with_bias_relu_and_pool() {
     let inputs = [normal(&[3, 4, 13, 12], 1), normal(&[6, 4, 3, 3], 2), normal(&[6], 3)];
     for window in [Window2d::new(3), Window2d::new(3).padding(1).stride([1, 2])] {
-        let plain = |x: &[Var]| x[0].conv2d(&x[1], window)?.add(&channels(&x[2])?);
+        let plain = |x: &[Var]| x[0].conv(&x[1], window)?.add(&channels(&x[2])?);
         // A weight's gradient adds up the whole batch.
         let terms = 3 * 13 * 12;
         let (identity, relu) = (Activation::Identity, Activation::Relu);
-        same(terms, &inputs, |x| x[0].conv2d_bias(&x[1], Some(&x[2]), window, identity), plain);
-        same(terms, &inputs, |x| x[0].conv2d_bias(&x[1], Some(&x[2]), window, relu), |x| Ok(plain(x)?.relu()));
+        same(terms, &inputs, |x| x[0].conv_bias(&x[1], Some(&x[2]), window, identity), plain);
+        same(terms, &inputs, |x| x[0].conv_bias(&x[1], Some(&x[2]), window, relu), |x| Ok(plain(x)?.relu()));
         let pool = Window2d::pool(2);
         let fused = |x: &[Var]| x[0].conv2d_relu_max_pool2d(&x[1], Some(&x[2]), window, pool);
         same(terms, &inputs, fused, |x| plain(x)?.relu().max_pool2d(pool));
         let fused = |x: &[Var]| x[0].conv2d_relu_max_pool2d(&x[1], None, window, pool);
-        same(terms, &inputs[..2], fused, |x| x[0].conv2d(&x[1], window)?.relu().max_pool2d(pool));
+        same(terms, &inputs[..2], fused, |x| x[0].conv(&x[1], window)?.relu().max_pool2d(pool));
     }
 }
 

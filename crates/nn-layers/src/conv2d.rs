@@ -89,7 +89,7 @@ impl Conv2d {
     /// The layer, and what follows it, as one op.
     pub(crate) fn apply(&self, x: &Var, activation: Activation) -> Result<Var> {
         let bias = self.bias.as_ref().map(|bias| bias.on(x));
-        Ok(x.conv2d_bias(&self.weight.on(x), bias.as_ref(), self.window, activation)?)
+        Ok(x.conv_bias(&self.weight.on(x), bias.as_ref(), self.window, activation)?)
     }
 }
 

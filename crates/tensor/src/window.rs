@@ -97,6 +97,13 @@ impl<const D: usize> Window<D> {
         self
     }
 
+    /// The one of three names, of ops over sequences, images and volumes, that is meant here: `["conv1d", "conv2d",
+    /// "conv3d"]`. A window over more axes does not compile.
+    pub const fn name(names: [&'static str; 3]) -> &'static str {
+        const { assert!(D >= 1 && D <= 3, "a window has one, two or three axes") };
+        names[D - 1]
+    }
+
     /// The spatial sizes of the output for an input of these: `(input + 2·padding − dilation·(kernel − 1) − 1) / stride
     /// + 1`, rounded down.
     ///
@@ -114,6 +121,40 @@ impl<const D: usize> Window<D> {
                 return Err(Error::shape(op, what, "use a smaller kernel or dilation, or more padding"));
             }
             output[side] = (padded - span) / self.stride[side] + 1;
+        }
+        Ok(output)
+    }
+
+    /// The spatial sizes of the output of a transposed convolution, to which [`output`](Self::output) gives back these:
+    /// `(input − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1`.
+    ///
+    /// # Errors
+    /// A zero in kernel, stride, dilation or groups, an empty input, nothing left after the padding is cut off, or an
+    /// output padding that is neither smaller than the stride nor than the dilation.
+    pub fn transposed_output(
+        &self,
+        op: &'static str,
+        input: [usize; D],
+        output_padding: [usize; D],
+    ) -> Result<[usize; D]> {
+        self.check(op)?;
+        let mut output = [0; D];
+        for side in 0..D {
+            let (name, more) = (axis_names(D)[side], output_padding[side]);
+            let (stride, dilation, padding) = (self.stride[side], self.dilation[side], self.padding[side]);
+            if more >= stride.max(dilation) {
+                let what = format!("output_padding {more} in {name} with stride {stride} and dilation {dilation}");
+                return Err(Error::value(op, what, "it must be smaller than the stride or the dilation"));
+            }
+            let Some(steps) = input[side].checked_sub(1) else {
+                return Err(Error::shape(op, format!("the input has {name} 0"), "give it 1 or more"));
+            };
+            let spread = steps.saturating_mul(stride).saturating_add(self.span(side) + more);
+            if spread <= 2 * padding {
+                let what = format!("padding {padding} cuts all of the {spread} in {name}");
+                return Err(Error::value(op, what, "use less padding"));
+            }
+            output[side] = spread - 2 * padding;
         }
         Ok(output)
     }
@@ -166,5 +207,30 @@ mod tests {
         assert_eq!(text(Window2d::new(7).padding(1)), span);
         assert_eq!(text(Window2d::new(3).stride(0)), "conv2d: stride is 0; help: use 1 to 1048576");
         assert_eq!(text(Window2d::new(0)), "conv2d: kernel is 0; help: use 1 to 1048576");
+    }
+
+    #[test]
+    fn transposed_sizes_are_pytorchs() {
+        // Three cases of torch.nn.ConvTranspose2d's documentation, by its formula.
+        let sizes = |window: Window2d, input, more| window.transposed_output("conv_transpose2d", input, more);
+        assert_eq!(sizes(Window2d::new(3).stride(2), [50, 100], [0, 0]), Ok([101, 201]));
+        assert_eq!(sizes(Window2d::new([3, 5]).stride([2, 1]).padding([4, 2]), [50, 100], [0, 0]), Ok([93, 100]));
+        let halved = Window2d::new(3).stride(2).padding(1);
+        assert_eq!(sizes(halved, [6, 6], [1, 1]), Ok([12, 12]));
+        assert_eq!(halved.output("conv2d", [12, 12]), Ok([6, 6]));
+        let text = |window, input, more| sizes(window, input, more).unwrap_err().to_string();
+        let expected = "conv_transpose2d: output_padding 2 in width with stride 2 and dilation 1; \
+                        help: it must be smaller than the stride or the dilation";
+        assert_eq!(text(halved, [6, 6], [1, 2]), expected);
+        let expected = "conv_transpose2d: padding 2 cuts all of the 3 in height; help: use less padding";
+        assert_eq!(text(Window2d::new(3).padding(2), [1, 9], [0, 0]), expected);
+        let expected = "conv_transpose2d: the input has width 0; help: give it 1 or more";
+        assert_eq!(text(Window2d::new(3), [4, 0], [0, 0]), expected);
+    }
+
+    #[test]
+    fn names_follow_the_axes() {
+        let names = ["conv1d", "conv2d", "conv3d"];
+        assert_eq!([Window1d::name(names), Window2d::name(names), Window3d::name(names)], names);
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::dtype::dispatch_float;
 use crate::ops::gather::{NS_PER_MAC, gather_product};
-use crate::ops::geometry::Conv;
+use crate::ops::geometry::{Conv, Volume, area};
 use crate::par::{self, Shared};
 use crate::simd::vectorized;
 use crate::turn::turn;
@@ -46,10 +46,10 @@ impl Tensor {
         let (conv, window) = (&fused.conv, fused.window());
         let pooled = fused.pooled[0] * fused.pooled[1];
         dispatch_float!(self.dtype(), OP, T => {
-            let (image, x) = conv.padded::<T>(self);
+            let (volume, x) = conv.padded::<T>(self);
             let weights = conv.packed_weights::<T>(weight);
             let bias = bias.map(Tensor::slice_of::<T>);
-            let (positions, taps) = (fused.positions(image), conv.taps(image));
+            let (positions, taps) = (fused.positions(volume), conv.taps(volume));
             let mut places = Tensor::dirty::<u8>(Shape::from([conv.n, pooled, conv.o]));
             let y = Tensor::build(fused.output(), |y: &mut [T]| {
                 let places = Shared::new(places.own_slice::<u8>());
@@ -66,7 +66,7 @@ impl Tensor {
                         let places = unsafe { places.slice(n * pooled * conv.o, pooled * conv.o) };
                         for part in 0..conv.groups {
                             let o0 = part * conv.o_group;
-                            let x = &x.slice_of::<T>()[(n * conv.c + part * conv.c_group) * image[0] * image[1]..];
+                            let x = &x.slice_of::<T>()[(n * conv.c + part * conv.c_group) * area(volume)..];
                             let bias = bias.map(|bias| &bias[o0..][..conv.o_group]);
                             for p0 in (0..pooled).step_by(strip) {
                                 let count = strip.min(pooled - p0);
@@ -112,8 +112,8 @@ impl Tensor {
         let winners = winners.places.slice_of::<u8>();
         dispatch_float!(self.dtype(), OP, T => {
             let dy = self.slice_of::<T>();
-            let (image, padded) = sizes.padded::<T>(x);
-            let plane = sizes.oh * sizes.ow;
+            let (volume, padded) = sizes.padded::<T>(x);
+            let plane = area(sizes.output);
             let mut bias = Tensor::dirty::<T>(Shape::from([sizes.n, sizes.o]));
             let bias_sums = Shared::new(bias.own_slice::<T>());
             // Image n's dy before the pool, as [pooled position, position of the window, o of the group]; its sum over
@@ -133,7 +133,7 @@ impl Tensor {
                 true => {
                     // The convolution's own adjoint wants dy in its planes.
                     let natural = fused.natural();
-                    let dy = Tensor::build(Shape::from([sizes.n, sizes.o, sizes.oh, sizes.ow]), |out: &mut [T]| {
+                    let dy = Tensor::build(sizes.y_shape, |out: &mut [T]| {
                         par::rows(out, (sizes.o * plane).max(1), (sizes.o * plane) as f64, |first, images| {
                             images.fill(T::zero());
                             let mut rows = Tensor::dirty::<T>(Shape::from([natural.len(), sizes.o_group]));
@@ -149,14 +149,14 @@ impl Tensor {
                             }
                         });
                     });
-                    Some(dy.conv2d_grad_input(weight, x.shape(), conv)?)
+                    Some(dy.conv_grad_input(weight, x.shape(), conv)?)
                 }
             };
             // The bias's gradient falls off on the way to the weight's.
             let [dw, db] = match want[1] || want[2] {
                 false => [None, None],
                 true => {
-                    let dw = sizes.grad_weight::<T>(&padded, image, &fused.positions(image), spread);
+                    let dw = sizes.grad_weight::<T>(&padded, volume, &fused.positions(volume), spread);
                     [want[1].then_some(dw), if want[2] { Some(bias.sum(0, false)?) } else { None }]
                 }
             };
@@ -175,7 +175,7 @@ struct Fused {
 impl Fused {
     fn new(op: &'static str, x: Shape, weight: Shape, conv: Window2d, pool: Window2d) -> Result<Self> {
         let conv = Conv::new(op, x, weight, conv)?;
-        let pooled = pool.output(op, [conv.oh, conv.ow])?;
+        let pooled = pool.output(op, [conv.output[1], conv.output[2]])?;
         if pool != Window2d::pool(pool.kernel) || pool.kernel[0] * pool.kernel[1] >= usize::from(CUT) {
             let what = format!("{pool:?} is not a plain pool");
             return Err(Error::value(op, what, "use Window2d::pool with a kernel of at most 254 positions"));
@@ -194,14 +194,14 @@ impl Fused {
 
     /// The places in the convolution's output plane, window by window.
     fn natural(&self) -> Vec<usize> {
-        let ([kh, kw], [ph, pw], ow) = (self.kernel, self.pooled, self.conv.ow);
+        let ([kh, kw], [ph, pw], ow) = (self.kernel, self.pooled, self.conv.output[2]);
         let window = move |i: usize, j: usize| (0..kh * kw).map(move |at| (i * kh + at / kw) * ow + j * kw + at % kw);
         (0..ph).flat_map(|i| (0..pw).flat_map(move |j| window(i, j))).collect()
     }
 
     /// The offsets of these places in the padded input.
-    fn positions(&self, image: [usize; 2]) -> Vec<usize> {
-        let positions = self.conv.positions(image);
+    fn positions(&self, volume: Volume) -> Vec<usize> {
+        let positions = self.conv.positions(volume);
         self.natural().into_iter().map(|at| positions[at]).collect()
     }
 }
@@ -279,7 +279,7 @@ mod tests {
         let weight = draw(&[o, c / conv.groups, conv.kernel[0], conv.kernel[1]]);
         let bias = draw(&[o]);
         let (y, winners) = x.conv2d_relu_max_pool2d(&weight, Some(&bias), conv, pool).unwrap();
-        let relu = x.conv2d_bias(&weight, Some(&bias), conv, Activation::Relu).unwrap();
+        let relu = x.conv_bias(&weight, Some(&bias), conv, Activation::Relu).unwrap();
         let (plain, argmax) = relu.max_pool2d(pool).unwrap();
         let close = |a: &Tensor, b: &Tensor, what: &str| {
             assert_eq!(a.shape(), b.shape(), "{what}");
@@ -291,8 +291,8 @@ mod tests {
         let dz = relu.relu_grad(&dy.max_pool2d_grad(&argmax, relu.shape()).unwrap()).unwrap();
         let grads = dy.conv2d_relu_max_pool2d_grad(&winners, &x, &weight, conv, pool, [true; 3]).unwrap();
         let [dx, dw, db] = grads.map(Option::unwrap);
-        close(&dx, &dz.conv2d_grad_input(&weight, x.shape(), conv).unwrap(), "dx");
-        close(&dw, &dz.conv2d_grad_weight(&x, weight.shape(), conv).unwrap(), "dw");
+        close(&dx, &dz.conv_grad_input(&weight, x.shape(), conv).unwrap(), "dx");
+        close(&dw, &dz.conv_grad_weight(&x, weight.shape(), conv).unwrap(), "dw");
         close(&db, &dz.sum([0, 2, 3], false).unwrap(), "db");
         let none = dy.conv2d_relu_max_pool2d_grad(&winners, &x, &weight, conv, pool, [false; 3]).unwrap();
         assert!(none.iter().all(Option::is_none));

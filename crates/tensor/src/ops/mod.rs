@@ -19,6 +19,7 @@ mod sort;
 mod softmax;
 pub(crate) mod matmul;
 pub(crate) mod conv;
+mod conv_transpose;
 pub(crate) mod geometry;
 pub(crate) mod gather;
 pub(crate) mod accumulate;
