@@ -39,6 +39,7 @@ pub use buffer::{pool_idle_bytes, set_pool_limit};
 pub use dtype::{DType, Element, Float};
 pub use error::{Error, ErrorKind, Result};
 pub use ops::activation_smooth::SELU;
+pub use ops::attention::{Attend, Heads};
 pub use ops::conv_pool::Winners;
 pub use ops::matmul::{Activation, Trans};
 pub use ops::optim::{AdamStep, SgdStep};

@@ -83,6 +83,39 @@ pub(crate) fn product<T: Float>(
     });
 }
 
+/// `C = A · B`, or `C += A · B` if `accumulate`, in this thread and without packing: for blocks that fit the caches. The
+/// rows of `B` are contiguous, those of `C` are `c_stride` elements apart.
+pub(crate) fn block_product<T: Float>(
+    [m, k, n]: [usize; 3],
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    c: &mut [T],
+    c_stride: usize,
+    accumulate: bool,
+) {
+    if m * n == 0 {
+        return;
+    }
+    a.check(m, k);
+    b.check(k, n);
+    assert!(b.columns == 1 && (m - 1) * c_stride + n <= c.len(), "B has whole rows, and C lies in its slice");
+    let block = Block {
+        rows: m,
+        steps: k,
+        columns: n,
+        a: a.data.as_ptr(),
+        a_rows: Offsets::Stride(a.rows),
+        a_steps: Offsets::Stride(a.columns),
+        b: b.data.as_ptr(),
+        b_stride: b.rows,
+        c: c.as_mut_ptr(),
+        c_stride,
+        start: if accumulate { Start::Sum } else { Start::Zero },
+    };
+    // SAFETY: all elements lie in their slices by the assertions above, and C is borrowed here alone.
+    unsafe { block.run() };
+}
+
 /// `B` cut into panels of `width` columns, each `[k, width]`, the last one filled up with zeros.
 fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
     let width = panel_width::<T>();

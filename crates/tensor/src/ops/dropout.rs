@@ -20,7 +20,7 @@ impl Tensor {
             return Err(Error::value("dropout", format!("the probability is {drop}"), "use a number from 0 to 1"));
         }
         let (shape, seed) = (shape.into(), rng.next_u64());
-        let below = (drop * (1u64 << 32) as f64) as u64;
+        let below = threshold(drop);
         dispatch_float!(dtype, "dropout", T => Ok(Tensor::build(shape, |out: &mut [T]| {
             let kept = T::from_f64(1.0 / (1.0 - drop));
             par::elements(out, 1.0, |start, out| mask(out, seed.wrapping_add(start as u64), below, kept));
@@ -28,13 +28,24 @@ impl Tensor {
     }
 }
 
+/// Hashes whose upper half lies below this are dropped.
+pub(super) fn threshold(drop: f64) -> u64 {
+    (drop * (1u64 << 32) as f64) as u64
+}
+
+/// Whether the element with this number, counted from the seed, is dropped.
+#[inline(always)]
+pub(super) fn drops(number: u64, below: u64) -> bool {
+    let mut z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) >> 32 < below
+}
+
 crate::simd::vectorized! {
     fn mask<T: Float>(out: &mut [T], seed: u64, below: u64, kept: T) {
         for (i, out) in out.iter_mut().enumerate() {
-            let mut z = seed.wrapping_add(i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            *out = if (z ^ (z >> 31)) >> 32 < below { T::zero() } else { kept };
+            *out = if drops(seed.wrapping_add(i as u64), below) { T::zero() } else { kept };
         }
     }
 }

@@ -141,7 +141,7 @@ fn matrix_axes(x: &Tensor, transposed: bool) -> Result<(Shape, [usize; 2])> {
 }
 
 /// Which matrix of an operand belongs to matrix `i` of the result.
-fn batch_index<'a>(batch: &'a Shape, operand: &'a Shape) -> impl Fn(usize) -> usize + 'a {
+pub(super) fn batch_index<'a>(batch: &'a Shape, operand: &'a Shape) -> impl Fn(usize) -> usize + 'a {
     let (sizes, strides, skipped) = (batch.strides(), operand.strides(), batch.rank() - operand.rank());
     move |i| {
         let place = |axis: usize| i / sizes[axis + skipped] % batch[axis + skipped];

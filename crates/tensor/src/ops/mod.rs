@@ -17,6 +17,7 @@ mod index;
 mod embedding;
 mod sort;
 mod softmax;
+pub(crate) mod attention;
 pub(crate) mod matmul;
 pub(crate) mod conv;
 mod conv_transpose;
