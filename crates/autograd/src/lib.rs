@@ -61,6 +61,7 @@ pub use backward::{Leaf, Walk};
 pub use error::{Error, ErrorKind, Message, Result};
 pub use gradcheck::{gradcheck, gradcheck_first};
 pub use grads::{Grads, Missing, Why};
+pub use ops::attention::AttentionOptions;
 pub use param::{Param, State};
 pub use pass::Pass;
 pub use record::{Record, record, record_all, record_fused, record_fused_outputs, record_kernel};

@@ -1,6 +1,6 @@
 //! Every fused op equals the composition of plain ops that it stands for, in value and gradient, in both float types.
 
-use maplet_autograd::{Activation, DType, Pass, Result, Rng, Shape, Tensor, Trans, Var, Window2d};
+use maplet_autograd::{Activation, AttentionOptions, DType, Pass, Result, Rng, Shape, Tensor, Trans, Var, Window2d};
 
 fn normal(shape: &[usize], seed: u64) -> Tensor {
     Tensor::normal(Shape::new(shape).unwrap(), 0.0f64, 1.0, &mut Rng::new(seed))
@@ -158,4 +158,63 @@ fn cross_entropy() {
         };
         same(n * k as usize, &[normal(&[n, k as usize], 1)], fused, plain);
     }
+}
+
+/// Softmax of products, by the plain ops; what is hidden gets a score of −10⁹, far below rounding.
+#[test]
+fn attention() {
+    let (n, heads, t_q, t_k, d) = (2, 3, 37, 150, 8);
+    let inputs = [normal(&[n, heads, t_q, d], 1), normal(&[n, heads, t_k, d], 2), normal(&[n, heads, t_k, 5], 3)];
+    let zero = Tensor::scalar(0.0f64);
+    let may = normal(&[n, 1, t_q, t_k], 4).greater(&zero).unwrap();
+    let below = Tensor::arange(0, t_k as i64, 1).unwrap();
+    let below = below.less_equal(&Tensor::arange(9, 9 + t_q as i64, 1).unwrap().reshape([t_q, 1]).unwrap()).unwrap();
+    let both = may.mul(&below).unwrap();
+    let options = AttentionOptions::new;
+    for (options, may) in [
+        (options(), None),
+        (options().mask(may.clone()), Some(&may)),
+        (options().causal_from(9), Some(&below)),
+        (options().mask(may.clone()).causal_from(9), Some(&both)),
+    ] {
+        let fused = |x: &[Var]| x[0].scaled_dot_product_attention(&x[1], &x[2], &options);
+        let plain = |x: &[Var]| {
+            let scores = x[0].matmul_with(&x[1], Trans { a: false, b: true })?.mul_scalar(1.0 / (d as f64).sqrt());
+            let hidden = may.map(|may| may.equal(&Tensor::scalar(0u8)).unwrap().to_dtype(x[0].dtype()));
+            let scores = match hidden {
+                Some(hidden) => scores.add(&scores.constant(hidden.mul_scalar(-1e9)))?,
+                None => scores,
+            };
+            scores.softmax(-1)?.matmul(&x[2])
+        };
+        same(t_k, &inputs, fused, plain);
+    }
+    // A learned mask: its gradient comes from the composition, the others' must be the same.
+    let inputs = [&inputs[..], &[normal(&[heads, t_q, 1], 5)]].concat();
+    let fused = |x: &[Var]| x[0].scaled_dot_product_attention(&x[1], &x[2], &options().mask(x[3].clone()));
+    let plain = |x: &[Var]| {
+        let scores = x[0].matmul_with(&x[1], Trans { a: false, b: true })?.mul_scalar(1.0 / (d as f64).sqrt());
+        scores.add(&x[3])?.softmax(-1)?.matmul(&x[2])
+    };
+    same(t_k, &inputs, fused, plain);
+}
+
+/// Dropout is drawn once a call: the same pass gives the same output in every layout, and evaluation drops nothing.
+#[test]
+fn attention_drops_in_training_only() {
+    let x = normal(&[2, 5, 12], 1);
+    let with = AttentionOptions::new().dropout(0.5);
+    let run = |pass: Pass| pass.input(x.clone()).packed_attention(2, &with).unwrap().into_value();
+    assert_eq!(run(Pass::train(1)), run(Pass::train(1)));
+    assert_ne!(run(Pass::train(1)), run(Pass::train(2)));
+    assert_eq!(run(Pass::record()), Var::from(&x).packed_attention(2, &AttentionOptions::new()).unwrap().into_value());
+    // A mask that wants a gradient takes the composition of plain ops, which must drop the same weights.
+    let zeros = Tensor::zeros([5, 5], DType::F64);
+    let fused = |pass: Pass| pass.input(x.clone()).packed_attention(2, &with.clone().mask(zeros.clone())).unwrap();
+    let plain = |pass: Pass| pass.input(x.clone()).packed_attention(2, &with.clone().mask(pass.leaf(&zeros))).unwrap();
+    let apart = fused(Pass::train(1)).value().sub(plain(Pass::train(1)).value()).unwrap();
+    assert!(apart.abs().max(.., false).unwrap().item::<f64>().unwrap() < 1e-15 * 60.0); // a row of 5, a few roundings
+    let text = Var::from(&x).packed_attention(2, &AttentionOptions::new().dropout(1.0)).unwrap_err().to_string();
+    let want = "scaled_dot_product_attention: the probability of dropout is 1; help: use 0 or more, and less than 1";
+    assert_eq!(text, want);
 }

@@ -19,9 +19,9 @@ fn taken(t: usize) -> usize {
 #[test]
 fn memory_is_linear_in_the_number_of_positions() {
     let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    let [small, large] = one_thread.install(|| [1024, 4096].map(taken));
+    let [small, large] = one_thread.install(|| [512, 2048].map(taken));
     // Size classes round up by at most a quarter.
     assert!(large < 5 * small, "{small} bytes, then {large}");
-    let scores = 2 * 4096 * 4096 * DType::F32.bytes();
+    let scores = 2 * 2048 * 2048 * DType::F32.bytes();
     assert!(large < scores / 16, "{large} bytes, all scores are {scores}");
 }

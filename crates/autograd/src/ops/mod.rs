@@ -13,6 +13,7 @@ mod shape;
 mod index;
 mod embedding;
 mod matmul;
+pub(crate) mod attention;
 mod conv;
 mod pool;
 mod norm;

@@ -85,6 +85,11 @@ impl Tensor {
         let plan = Plan::new(inputs, heads, attend)?;
         check_same("attention_grad", dy, y)?;
         y.same_dtype("attention_grad", inputs[0])?;
+        sums.same_dtype("attention_grad", y)?;
+        if y.shape() != plan.output || sums.shape() != plan.sums() {
+            let what = format!("outputs {} and {} are not of these inputs", y.shape(), sums.shape());
+            return Err(Error::shape("attention_grad", what, "they are what attention returned"));
+        }
         let packed = matches!(heads, Heads::Packed(_));
         dispatch_float!(inputs[0].dtype(), OP, T => {
             let kernel = Kernel::<T>::new(&plan, inputs, attend);
@@ -193,7 +198,7 @@ impl Plan {
             return Err(misfit());
         };
         let d = split_row(q_row, heads)?;
-        let kv_heads = if d == 0 { heads } else { k_row / d };
+        let kv_heads = k_row.checked_div(d).unwrap_or(heads);
         let group = group(heads, kv_heads)?;
         if n != k_n || n != v_n || t_k != v_t || kv_heads * d != k_row || v_row % kv_heads != 0 {
             return Err(misfit());
@@ -237,6 +242,11 @@ impl Plan {
         Shape::new(&[self.lead.sizes(), &[self.t_q, self.t_k]].concat())
     }
 
+    /// The shape of the logarithms of sums.
+    fn sums(&self) -> Shape {
+        Shape::of(&[self.lead.sizes(), &[self.t_q]].concat())
+    }
+
     fn check_mask(&self, mask: &Tensor, q: &Tensor) -> Result<()> {
         if mask.dtype() != DType::U8 && mask.dtype() != q.dtype() {
             let what = format!("the mask is {}, the queries are {}", mask.dtype(), q.dtype());
@@ -266,7 +276,7 @@ impl Plan {
 fn group(heads: usize, kv_heads: usize) -> Result<usize> {
     match (heads, kv_heads) {
         (0, 0) => Ok(1),
-        (1.., 1..) if heads % kv_heads == 0 => Ok(heads / kv_heads),
+        (1.., 1..) if heads.is_multiple_of(kv_heads) => Ok(heads / kv_heads),
         _ => {
             let what = format!("{heads} heads of queries cannot share {kv_heads} heads of keys");
             Err(Error::shape(OP, what, "the heads of keys must divide those of queries"))
@@ -275,7 +285,7 @@ fn group(heads: usize, kv_heads: usize) -> Result<usize> {
 }
 
 fn split_row(row: usize, heads: usize) -> Result<usize> {
-    if heads > 0 && row % heads == 0 {
+    if heads > 0 && row.is_multiple_of(heads) {
         return Ok(row / heads);
     }
     let what = format!("rows of {row} numbers do not divide into {heads} heads");

@@ -117,7 +117,7 @@ impl<T: AttentionMath> Kernel<'_, T> {
         let Plan { t_q, t_k, d, d_v, .. } = *self.plan;
         let heads = self.plan.lead.elements();
         let mut y = Tensor::dirty::<T>(self.plan.output);
-        let mut sums = Tensor::dirty::<T>(Shape::of(&[self.plan.lead.sizes(), &[t_q]].concat()));
+        let mut sums = Tensor::dirty::<T>(self.plan.sums());
         let (y_out, sums_out) = (Shared::new(y.own_slice::<T>()), Shared::new(sums.own_slice::<T>()));
         let blocks = t_q.div_ceil(QUERIES);
         let ns = (QUERIES * t_k) as f64 * (0.5 + 0.02 * (d + d_v) as f64);
@@ -187,8 +187,7 @@ impl<T: AttentionMath> Kernel<'_, T> {
         let parts = (PARTS / (all_heads / group).max(1)).clamp(1, key_blocks);
         let per_part = key_blocks.div_ceil(parts) * KEYS;
         let own = Place { start: 0, ..Place::axis(heads, t_q, d) };
-        let mut partial =
-            (parts > 1 && want[0]).then(|| Tensor::dirty::<T>(Shape::of(&[parts, all_heads * t_q * d])));
+        let mut partial = (parts > 1 && want[0]).then(|| Tensor::dirty::<T>(Shape::of(&[parts, all_heads * t_q * d])));
         let partial_out = partial.as_mut().map(|partial| Shared::new(partial.own_slice::<T>()));
         let dq_out = |part: usize| match &partial_out {
             Some(partial) => Some((partial, Place { start: part * all_heads * t_q * d, ..own })),
@@ -228,7 +227,6 @@ impl<T: AttentionMath> Kernel<'_, T> {
                 }
             });
         }
-        drop(outs);
         grads
     }
 

@@ -54,7 +54,8 @@ fn naive([q, k, v]: [&Tensor; 3], attend: &Attend) -> Vec<f64> {
 
 fn check(sizes: [usize; 7], attend: &Attend) {
     let [n, heads, kv_heads, t_q, t_k, d, d_v] = sizes;
-    let inputs = [normal(&[n, heads, t_q, d], 1), normal(&[n, kv_heads, t_k, d], 2), normal(&[n, kv_heads, t_k, d_v], 3)];
+    let inputs =
+        [normal(&[n, heads, t_q, d], 1), normal(&[n, kv_heads, t_k, d], 2), normal(&[n, kv_heads, t_k, d_v], 3)];
     let want = naive(inputs.each_ref(), attend);
     for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 1e-5)] {
         let inputs = inputs.each_ref().map(|x| x.to_dtype(dtype));
@@ -124,18 +125,23 @@ fn the_adjoint_agrees_with_differences() {
         ([2, 5, 5, 3], Some(masks(&[2, 1, 1, t_k])[0].clone())),
     ] {
         let [n, heads, kv_heads, t_q] = sizes;
-        let inputs = [normal(&[n, heads, t_q, 6], 1), normal(&[n, kv_heads, t_k, 6], 2), normal(&[n, kv_heads, t_k, 7], 3)];
+        let inputs =
+            [normal(&[n, heads, t_q, 6], 1), normal(&[n, kv_heads, t_k, 6], 2), normal(&[n, kv_heads, t_k, 7], 3)];
         let dy = normal(&[n, heads, t_q, 7], 6);
         for (causal, dropout) in [(None, 0.0), (Some(4), 0.0), (None, 0.4), (Some(200), 0.4)] {
             let attend = Attend { mask: mask.clone(), causal, scale: None, dropout, seed: 77 };
             let grads = grads(inputs.each_ref(), Heads::Axis, &attend, &dy);
             for (i, grad) in grads.iter().enumerate() {
                 let direction = normal(&inputs[i].shape(), 8);
-                let value = |x: &[Tensor; 3]| dot(&Tensor::attention(x.each_ref(), Heads::Axis, &attend).unwrap().0, &dy);
+                let value =
+                    |x: &[Tensor; 3]| dot(&Tensor::attention(x.each_ref(), Heads::Axis, &attend).unwrap().0, &dy);
                 let difference = slope(value, &inputs, i, &direction);
                 let found = dot(grad.as_ref().unwrap(), &direction);
                 let error = (found - difference).abs();
-                assert!(error < 1e-6 * difference.abs().max(1.0), "{sizes:?} {causal:?} {dropout}, {i}: {found} {difference}");
+                assert!(
+                    error < 1e-6 * difference.abs().max(1.0),
+                    "{sizes:?} {causal:?} {dropout}, {i}: {found} {difference}"
+                );
             }
         }
     }
@@ -202,7 +208,9 @@ fn misfits_are_explained() {
     };
     let plain = Attend::default();
     let help = "help: they are [.., heads, t_q, d], [.., heads, t_k, d] and [.., heads, t_k, d_v]";
-    for shapes in [[&[2usize, 3, 4][..], &[2, 3, 5], &[2, 3, 4]], [&[2, 3, 4], &[2, 3, 4], &[2, 5, 4]], [&[4], &[4], &[4]]] {
+    for shapes in
+        [[&[2usize, 3, 4][..], &[2, 3, 5], &[2, 3, 4]], [&[2, 3, 4], &[2, 3, 4], &[2, 5, 4]], [&[4], &[4], &[4]]]
+    {
         let [q, k, v] = shapes.map(|shape| format!("{shape:?}"));
         assert_eq!(text(shapes, Heads::Axis, &plain), format!("q {q}, k {k} and v {v} do not fit; {help}"));
     }
@@ -210,12 +218,18 @@ fn misfits_are_explained() {
     let found = text([x; 3], Heads::Joined(3), &plain);
     let divide = "help: the number of heads must divide the size of a row";
     assert_eq!(found, format!("rows of 4 numbers do not divide into 3 heads; {divide}"));
-    assert_eq!(text([x; 3], Heads::Packed(2), &plain), format!("rows of 4 numbers do not divide into 6 heads; {divide}"));
+    assert_eq!(
+        text([x; 3], Heads::Packed(2), &plain),
+        format!("rows of 4 numbers do not divide into 6 heads; {divide}")
+    );
     let found = text([x, &[2, 3, 4], &[2, 2, 4]], Heads::Joined(2), &plain);
     let help = "help: they are [n, t_q, heads · d], [n, t_k, heads · d] and [n, t_k, heads · d_v]";
     assert_eq!(found, format!("q [2, 3, 4], k [2, 3, 4] and v [2, 2, 4] do not fit, with 2 heads; {help}"));
     let found = text([&[1, 3, 2, 4], &[1, 2, 2, 4], &[1, 2, 2, 4]], Heads::Axis, &plain);
-    assert_eq!(found, "3 heads of queries cannot share 2 heads of keys; help: the heads of keys must divide those of queries");
+    assert_eq!(
+        found,
+        "3 heads of queries cannot share 2 heads of keys; help: the heads of keys must divide those of queries"
+    );
 
     let masked = |mask| Attend { mask: Some(mask), ..Attend::default() };
     let found = text([x; 3], Heads::Axis, &masked(zeros(&[3, 4])));
@@ -227,4 +241,8 @@ fn misfits_are_explained() {
         let found = text([x; 3], Heads::Axis, &Attend { dropout, ..Attend::default() });
         assert_eq!(found, format!("the probability of dropout is {dropout}; help: use 0 or more, and less than 1"));
     }
+    let [x, y] = [zeros(x), zeros(&[2, 3, 5])];
+    let error = Tensor::attention_grad([&x; 3], Heads::Axis, &plain, [&y, &y], &y, [true; 3]).unwrap_err().to_string();
+    let help = "help: they are what attention returned";
+    assert_eq!(error, format!("attention_grad: outputs [2, 3, 5] and [2, 3, 5] are not of these inputs; {help}"));
 }
