@@ -1,6 +1,7 @@
 //! Asking for gradients: what users call to start a walk.
 
 use crate::node::{Key, Only, walk};
+use crate::part::Role;
 use crate::{Error, Grads, Param, Result, Var};
 use maplet_tensor::Tensor;
 use std::collections::BTreeSet;
@@ -113,10 +114,15 @@ impl Var {
     }
 
     fn collect(&self, op: &'static str, dy: Var, mode: Walk, targets: Option<BTreeSet<Key>>) -> Result<Grads> {
+        if self.pass.as_ref().is_some_and(|pass| matches!(pass.role, Role::First(_))) {
+            let what = "a checkpointed part is not recorded when it is run first, so there is nothing to walk";
+            return Err(Error::graph(op, what, "ask for gradients outside checkpoint(..)"));
+        }
         let (Some(output), Some(pass)) = (self.parent(), &self.pass) else {
             let what = format!("this {} value was never recorded, so it has no gradient", self.shape());
             return Err(Error::graph(op, what, "bring the data in through Pass::train(seed).input(..) or .leaf(..)"));
         };
+        pass.anomaly()?;
         if dy.pass.as_ref().is_some_and(|other| !pass.is(other)) || dy.loose {
             return Err(Error::graph(op, "dy belongs to another pass", "pass its value: dy.into_value()"));
         }
@@ -125,7 +131,7 @@ impl Var {
             return Err(Error::graph(op, what, "a gradient has the shape and type of its value"));
         }
         let only = targets.map(|targets| Only::new(targets, [output.node.clone()].into_iter())).transpose()?;
-        let found = walk(op, vec![(output, dy)], pass, mode, only.as_ref())?;
+        let found = walk(op, vec![(output, dy)], pass, mode, only)?;
         Ok(Grads::collected(found, pass))
     }
 }

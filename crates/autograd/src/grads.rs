@@ -2,6 +2,7 @@
 
 use crate::backward::Leaf;
 use crate::node::{Found, Key};
+use crate::part::Role;
 use crate::pass::Audit;
 use crate::{Error, ItemMut, Pass, Path, Result, Var, Visit, params};
 use maplet_tensor::Tensor;
@@ -33,8 +34,8 @@ pub struct Grads {
 
 impl Grads {
     pub(crate) fn collected(found: Found, pass: &Pass) -> Self {
-        let pass_on = pass.with_quiet(false);
-        // The handles that travelled through the walk may be quiet; what users do with gradients must not be.
+        let pass_on = pass.with_role(Role::Record);
+        // The handles that travelled through the walk are its own; what users do with gradients is no part of it.
         let loud = |(key, dx): (Key, Option<Var>)| Some((key, Var { pass: Some(pass_on.clone()), ..dx? }));
         Self { grads: found.into_iter().filter_map(loud).collect(), states: pass.states().clone(), audit: pass.audit() }
     }

@@ -45,10 +45,13 @@
 
 mod var;
 mod pass;
+mod part;
+mod anomaly;
 mod node;
 mod few;
 mod backward;
 mod record;
+mod checkpoint;
 mod grads;
 mod param;
 mod visit;
@@ -58,6 +61,7 @@ pub mod container;
 mod error;
 
 pub use backward::{Leaf, Walk};
+pub use checkpoint::{checkpoint, checkpoint_outputs};
 pub use error::{Error, ErrorKind, Message, Result};
 pub use gradcheck::{gradcheck, gradcheck_first};
 pub use grads::{Grads, Missing, Why};

@@ -4,6 +4,7 @@
 //! Rules *return* gradients; only [`walk`] adds them up.
 
 use crate::few::Few;
+use crate::part::Role;
 use crate::pass::{Pass, lock};
 use crate::{Error, Result, Var, Walk};
 use maplet_tensor::{DType, Shape};
@@ -31,6 +32,8 @@ pub(crate) enum Rules {
     Edges(Few<Edge>),
     /// One rule for all parents, for ops whose gradients share work or that have several outputs.
     Joint(Vec<Option<Parent>>, Arc<JointRule>),
+    /// A checkpointed part: what it depends on, and the outputs again, recorded this time.
+    Part(Vec<Parent>, Arc<PartRule>),
     /// Used up by an earlier walk.
     Walked,
 }
@@ -40,6 +43,13 @@ pub(crate) enum Rules {
 pub(crate) struct Parent {
     pub(crate) node: Arc<Node>,
     pub(crate) out: u32,
+}
+
+impl Parent {
+    /// What the gradient of this value is stored under.
+    pub(crate) fn key(&self) -> Key {
+        self.node.key(self.out)
+    }
 }
 
 #[derive(Clone)]
@@ -52,6 +62,8 @@ pub(crate) struct Edge {
 pub(crate) type EdgeRule = dyn Fn(Var, &Arc<Node>) -> Result<Var> + Send + Sync;
 /// From the gradients of the outputs (those that have one), and which inputs want one, to the gradients of the inputs.
 pub(crate) type JointRule = dyn Fn(Vec<Option<Var>>, &[bool]) -> Result<Vec<Option<Var>>> + Send + Sync;
+/// Runs a part again, and records it.
+pub(crate) type PartRule = dyn Fn() -> Result<Vec<Var>> + Send + Sync;
 
 /// What a gradient is stored under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,11 +84,11 @@ pub(crate) fn walk(
     seeds: Vec<(Parent, Var)>,
     pass: &Pass,
     mode: Walk,
-    only: Option<&Only>,
+    only: Option<Only>,
 ) -> Result<Found> {
-    let mut front =
-        Front { pass: pass.with_quiet(mode != Walk::WithGraph), only, pending: BTreeMap::new(), found: Found::new() };
-    for (output, dy) in seeds.into_iter().filter(|(output, _)| only.is_none_or(|only| only.wants(output))) {
+    let pass = pass.with_role(Role::Walk { quiet: mode != Walk::WithGraph });
+    let mut front = Front { pass, only, pending: BTreeMap::new(), found: Found::new() };
+    for (output, dy) in seeds {
         front.give(op, output, dy)?;
     }
     while let Some((_, (node, mut dys))) = front.pending.pop_last() {
@@ -88,16 +100,28 @@ pub(crate) fn walk(
                 edges.retain(|edge| front.wants(&edge.parent));
                 let (Some(last), Some(Some(dy))) = (edges.pop(), dys.pop()) else { continue };
                 for Edge { parent, rule } in edges {
-                    front.give(node.op, parent, rule(dy.clone(), &node)?)?;
+                    front.pulled(node.op, parent, rule(dy.clone(), &node)?)?;
                 }
-                front.give(node.op, last.parent, (last.rule)(dy, &node)?)?;
+                front.pulled(node.op, last.parent, (last.rule)(dy, &node)?)?;
             }
             Rules::Joint(parents, rule) => {
                 let want = |parent: &Option<Parent>| parent.as_ref().is_some_and(|parent| front.wants(parent));
                 let want: Vec<bool> = parents.iter().map(want).collect();
                 for (parent, dx) in parents.into_iter().zip(rule(dys.into_iter().collect(), &want)?) {
                     if let (Some(parent), Some(dx)) = (parent, dx) {
-                        front.give(node.op, parent, dx)?;
+                        front.pulled(node.op, parent, dx)?;
+                    }
+                }
+            }
+            // The new nodes are the latest: they are walked next, in the order in which they would have been anyway.
+            Rules::Part(_, again) => {
+                let ys = again()?;
+                if let Some(only) = &mut front.only {
+                    only.look(ys.iter().filter_map(|y| y.node.clone()), node.seq + 1)?;
+                }
+                for (y, dy) in ys.into_iter().zip(dys) {
+                    if let (Some(output), Some(dy)) = (y.parent(), dy) {
+                        front.give(node.op, output, dy)?;
                     }
                 }
             }
@@ -108,9 +132,9 @@ pub(crate) fn walk(
 }
 
 /// How far a walk has come.
-struct Front<'a> {
+struct Front {
     pass: Pass,
-    only: Option<&'a Only>,
+    only: Option<Only>,
     /// Nodes to be walked, by number, with the gradient of each output so far.
     pending: BTreeMap<u64, (Arc<Node>, Few<Option<Var>>)>,
     found: Found,
@@ -119,9 +143,20 @@ struct Front<'a> {
 /// Gradients found, by what they belong to.
 pub(crate) type Found = BTreeMap<Key, Option<Var>>;
 
-impl Front<'_> {
-    /// Adds `dx` to the gradient that waits at `parent`; at a leaf it has arrived.
+impl Front {
+    /// As [`give`](Self::give), for what a rule of `op` returned: the place where a watched pass looks.
+    fn pulled(&mut self, op: &'static str, parent: Parent, dx: Var) -> Result<()> {
+        if let Some(watch) = self.pass.watch() {
+            watch.pulled(op, &parent.node, &dx)?;
+        }
+        self.give(op, parent, dx)
+    }
+
+    /// Adds `dx` to the gradient that waits at `parent`, if it is of use there; at a leaf it has arrived.
     fn give(&mut self, op: &'static str, parent: Parent, dx: Var) -> Result<()> {
+        if !self.wants(&parent) {
+            return Ok(());
+        }
         let (shape, dtype) = parent.node.outputs.get(parent.out as usize).expect("an output that the node made");
         if (dx.shape(), dx.dtype()) != (*shape, *dtype) {
             let what = format!("the gradient is {} {}, the value {dtype} {shape}", dx.dtype(), dx.shape());
@@ -144,12 +179,12 @@ impl Front<'_> {
     }
 
     fn wants(&self, parent: &Parent) -> bool {
-        self.only.is_none_or(|only| only.wants(parent))
+        self.only.as_ref().is_none_or(|only| only.wants(parent))
     }
 
     /// Keeps the gradient of a target; says whether there is nothing to be found below `node`.
     fn stops_at(&mut self, node: &Node, dys: &Few<Option<Var>>) -> bool {
-        let Some(only) = self.only else { return false };
+        let Some(only) = &self.only else { return false };
         for (out, dy) in dys.iter().enumerate() {
             let key = node.key(out as u32);
             if only.targets.contains(&key) {
@@ -173,6 +208,13 @@ impl Only {
         // Nothing older than the oldest target leads to one; a parameter's leaves may be anywhere.
         let floor = |key: &Key| if let Key::Value(_, seq, _) = key { *seq } else { 0 };
         let oldest = targets.iter().map(floor).min().unwrap_or(u64::MAX);
+        let mut only = Self { targets, useful: BTreeMap::new() };
+        only.look(outputs, oldest)?;
+        Ok(only)
+    }
+
+    /// Looks at the nodes from `oldest` on; those before have been looked at, or are of no use.
+    fn look(&mut self, outputs: impl Iterator<Item = Arc<Node>>, oldest: u64) -> Result<()> {
         let mut below = BTreeMap::new();
         let mut stack: Vec<Arc<Node>> = outputs.collect();
         while let Some(node) = stack.pop() {
@@ -181,18 +223,17 @@ impl Only {
             }
             let parents = node.parents().ok_or_else(|| walked(node.op))?;
             let (first, last) = (node.key(0), node.key(u32::MAX));
-            let is_target = targets.range(first..=last).next().is_some();
+            let is_target = self.targets.range(first..=last).next().is_some();
             below.insert(node.seq, (is_target, parents.iter().map(|parent| parent.seq).collect::<Vec<_>>()));
             stack.extend(parents);
         }
-        let mut useful = BTreeMap::new();
         for (seq, (is_target, parents)) in below {
-            let goes_on = parents.iter().any(|parent| useful.contains_key(parent));
+            let goes_on = parents.iter().any(|parent| self.useful.contains_key(parent));
             if is_target || goes_on {
-                useful.insert(seq, goes_on);
+                self.useful.insert(seq, goes_on);
             }
         }
-        Ok(Self { targets, useful })
+        Ok(())
     }
 
     /// Whether a gradient at `parent` is of use.
@@ -232,6 +273,7 @@ impl Node {
         match &*lock(&self.rules) {
             Rules::Edges(edges) => Some(edges.iter().map(|edge| edge.parent.node.clone()).collect()),
             Rules::Joint(parents, _) => Some(parents.iter().flatten().map(|parent| parent.node.clone()).collect()),
+            Rules::Part(parents, _) => Some(parents.iter().map(|parent| parent.node.clone()).collect()),
             Rules::Walked => None,
         }
     }

@@ -66,6 +66,10 @@ impl Param {
         self.id
     }
 
+    pub(crate) fn set_id(&mut self, id: u64) {
+        self.id = id;
+    }
+
     /// Whether gradients are collected for it.
     pub fn is_trainable(&self) -> bool {
         self.trainable
@@ -102,7 +106,7 @@ impl Param {
 
     fn joined(&self, x: &Var, value: Tensor) -> Var {
         match &x.pass {
-            Some(pass) if self.trainable && !pass.quiet => pass.leaf_of(self.id, value),
+            Some(pass) if self.trainable => pass.joined_by(self.id, value),
             Some(_) => x.constant(value),
             // Should this value meet a recorded one later, `Record::done` says that the parameter would never train.
             None => Var { loose: self.trainable, ..Var::from(value) },
@@ -151,6 +155,10 @@ impl State {
     /// A number that no other state of this process has.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    pub(crate) fn set_id(&mut self, id: u64) {
+        self.id = id;
     }
 
     /// The latest value within the pass of `x`.

@@ -30,25 +30,27 @@ use std::sync::Arc;
 /// assert_eq!(dx.backward()?.of(&x), Some(&Tensor::from([12.0f32]))); // and again: 6x
 /// # Ok::<(), maplet_autograd::Error>(())
 /// ```
-pub fn record(op: &'static str, y: Tensor) -> Record {
-    Record { op, y, meeting: Ok(Meeting::default()), edges: Few::new() }
+pub fn record<'x>(op: &'static str, y: Tensor) -> Record<'x> {
+    Record { op, y, meeting: Ok(Meeting::default()), edges: Few::new(), inputs: [None; 4] }
 }
 
 /// An op that is being recorded: see [`record`].
 #[must_use = "nothing is recorded before done()"]
-pub struct Record {
+pub struct Record<'x> {
     op: &'static str,
     y: Tensor,
     meeting: Result<Meeting>,
     edges: Few<Edge>,
+    /// The first inputs, for a watched pass to look at: ops with more only move elements.
+    inputs: [Option<&'x Var>; 4],
 }
 
-impl Record {
+impl<'x> Record<'x> {
     /// The gradient of the input `x` is `rule(dy)`.
     ///
     /// Rules are written in `Var` operations, so that gradients can be differentiated again; they return gradients and
     /// never add them up. If `x` needs no gradient, the rule and what it would have saved are dropped at once.
-    pub fn pull(mut self, x: &Var, rule: impl Fn(Var) -> Result<Var> + Send + Sync + 'static) -> Self {
+    pub fn pull(mut self, x: &'x Var, rule: impl Fn(Var) -> Result<Var> + Send + Sync + 'static) -> Self {
         self.edge(x, |_| Arc::new(move |dy, _: &Arc<Node>| rule(dy)));
         self
     }
@@ -56,7 +58,7 @@ impl Record {
     /// As [`pull`](Self::pull), for a rule that wants the op's own output as well: `rule(dy, y)`.
     ///
     /// A rule that captured the output as a tensor would be right at first order and wrong at second.
-    pub fn pull_with(mut self, x: &Var, rule: impl Fn(Var, &Var) -> Result<Var> + Send + Sync + 'static) -> Self {
+    pub fn pull_with(mut self, x: &'x Var, rule: impl Fn(Var, &Var) -> Result<Var> + Send + Sync + 'static) -> Self {
         self.edge(x, |y| {
             let y = y.clone();
             Arc::new(move |dy: Var, node: &Arc<Node>| {
@@ -80,7 +82,7 @@ impl Record {
     /// ```
     pub fn pull_fused<E: Into<Error>>(
         mut self,
-        x: &Var,
+        x: &'x Var,
         kernel: impl Fn(Tensor, &Tensor) -> Result<Tensor, E> + Send + Sync + 'static,
         rule: impl Fn(Var, &Var) -> Result<Var> + Send + Sync + 'static,
     ) -> Self {
@@ -97,7 +99,7 @@ impl Record {
         self
     }
 
-    fn edge(&mut self, x: &Var, rule: impl FnOnce(&Tensor) -> Arc<EdgeRule>) {
+    fn edge(&mut self, x: &'x Var, rule: impl FnOnce(&Tensor) -> Arc<EdgeRule>) {
         self.meet(x, x.loose);
         if let (Some(parent), false) = (x.parent(), x.is_quiet()) {
             self.edges.push(Edge { parent, rule: rule(&self.y) });
@@ -105,13 +107,16 @@ impl Record {
     }
 
     /// The input `x` takes part but gets no gradient: an index, a mask, the argument of a comparison.
-    pub fn cut(mut self, x: &Var) -> Self {
+    pub fn cut(mut self, x: &'x Var) -> Self {
         self.meet(x, false);
         x.note_cut(self.op);
         self
     }
 
-    fn meet(&mut self, x: &Var, loose: bool) {
+    fn meet(&mut self, x: &'x Var, loose: bool) {
+        if let Some(place) = self.inputs.iter_mut().find(|place| place.is_none()) {
+            *place = Some(x);
+        }
         if let Ok(meeting) = &mut self.meeting
             && let Err(error) = meeting.meet(self.op, x, loose)
         {
@@ -126,12 +131,12 @@ impl Record {
     /// one inside a pass: the caller surely expects that parameter to be trained, and it never would be.
     pub fn done(self) -> Result<Var> {
         let Meeting { pass, loose } = self.meeting?.settle(self.op)?;
-        let node = match &pass {
-            Some(pass) if !pass.quiet && !self.edges.is_empty() => {
-                Some(pass.node(self.op, None, [&self.y], Rules::Edges(self.edges)))
-            }
-            _ => None,
-        };
+        let ys = std::slice::from_ref(&self.y);
+        let node = pass.as_ref().and_then(|pass| {
+            pass.look(self.op, ys, || self.inputs.into_iter().flatten());
+            let records = !self.edges.is_empty() && pass.records(|| self.edges.iter().map(|edge| &edge.parent));
+            records.then(|| pass.node(self.op, None, ys, Rules::Edges(self.edges)))
+        });
         Ok(Var { value: self.y, node, out: 0, pass, loose })
     }
 
@@ -288,18 +293,13 @@ fn record_joint(
     xs: &[&Var],
     rule: impl FnOnce() -> Arc<JointRule>,
 ) -> Result<Vec<Var>> {
-    let mut meeting = Meeting::default();
-    for x in xs {
-        meeting.meet(op, x, x.loose)?;
-    }
-    let Meeting { pass, loose } = meeting.settle(op)?;
-    let node = match &pass {
-        Some(pass) if !pass.quiet && xs.iter().any(|x| x.is_recorded()) => {
-            let parents = xs.iter().map(|x| x.parent()).collect();
-            Some(pass.node(op, None, &ys, Rules::Joint(parents, rule())))
-        }
-        _ => None,
-    };
+    let Meeting { pass, loose } = Meeting::of(op, xs)?;
+    let node = pass.as_ref().and_then(|pass| {
+        pass.look(op, &ys, || xs.iter().copied());
+        let parents: Vec<Option<Parent>> = xs.iter().map(|x| x.parent()).collect();
+        let records = parents.iter().any(Option::is_some) && pass.records(|| parents.iter().flatten());
+        records.then(|| pass.node(op, None, &ys, Rules::Joint(parents, rule())))
+    });
     let var = |(out, value)| Var { value, node: node.clone(), out: out as u32, pass: pass.clone(), loose };
     Ok(ys.into_iter().enumerate().map(var).collect())
 }
@@ -350,24 +350,32 @@ fn replay<const N: usize, const M: usize>(
     let wanted: Vec<Option<Key>> = wanted.collect();
     let targets: BTreeSet<Key> = wanted.iter().copied().flatten().collect();
     let only = Only::new(targets, seeds.iter().map(|(y, _)| y.node.clone()))?;
-    let mut found = walk(op, seeds, &pass, Walk::WithGraph, Some(&only))?;
+    let mut found = walk(op, seeds, &pass, Walk::WithGraph, Some(only))?;
     Ok(wanted.into_iter().map(|key| found.remove(&key?).flatten()).collect())
 }
 
 /// What an op's inputs have in common.
 #[derive(Default)]
-struct Meeting {
-    pass: Option<Pass>,
+pub(crate) struct Meeting {
+    pub(crate) pass: Option<Pass>,
     loose: bool,
 }
 
 impl Meeting {
+    pub(crate) fn of(op: &'static str, xs: &[&Var]) -> Result<Self> {
+        let mut meeting = Self::default();
+        for x in xs {
+            meeting.meet(op, x, x.loose)?;
+        }
+        meeting.settle(op)
+    }
+
     fn meet(&mut self, op: &'static str, x: &Var, loose: bool) -> Result<()> {
         self.loose |= loose;
         match (&mut self.pass, &x.pass) {
             (_, None) => {}
             (pass @ None, Some(_)) => *pass = x.pass.clone(),
-            (Some(pass), Some(other)) if pass.is(other) => pass.quiet |= other.quiet,
+            (Some(pass), Some(other)) if pass.is(other) => pass.role.meet(&other.role),
             _ => {
                 let help = "make all inputs of a step with one Pass, or bring a finished value in with pass.input(..)";
                 return Err(Error::graph(op, "its inputs belong to two passes", help));

@@ -145,7 +145,7 @@ impl Var {
 
     /// Whether this handle travels through a plain backward walk, where nothing is recorded.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.pass.as_ref().is_some_and(|pass| pass.quiet)
+        self.pass.as_ref().is_some_and(Pass::is_quiet)
     }
 
     pub(crate) fn note_cut(&self, op: &'static str) {
@@ -156,10 +156,10 @@ impl Var {
 
     /// This value on its way through a walk of `pass`: inside it, and without a history if the walk is quiet.
     pub(crate) fn settled(self, pass: &Pass) -> Self {
+        let quiet = pass.is_quiet();
         match &self.pass {
-            Some(own) if own.quiet == pass.quiet && !(pass.quiet && self.node.is_some()) => self,
-            Some(_) if !pass.quiet => self,
-            _ => Self { value: self.value, node: self.node.filter(|_| !pass.quiet), pass: Some(pass.clone()), ..self },
+            Some(own) if own.role.is_walk() && own.is_quiet() == quiet && !(quiet && self.node.is_some()) => self,
+            _ => Self { value: self.value, node: self.node.filter(|_| !quiet), pass: Some(pass.clone()), ..self },
         }
     }
 

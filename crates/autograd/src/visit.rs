@@ -1,6 +1,7 @@
 //! [`Visit`]: how everything that walks over a model (optimizers, files, tables) finds its parameters.
 
 use crate::{Param, State};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A part of a model: it shows its parameters and states, each with its name.
@@ -265,20 +266,38 @@ visit_as_slice!([] Vec<T>, [, const N: usize] [T; N]);
 macro_rules! visit_tuple {
     ($($T:ident $i:tt),*) => {
         impl<$($T: Visit),*> Visit for ($($T,)*) {
+            #[allow(unused_variables)] // of ()
             fn visit<'a>(&'a self, path: &Path<'_>, show: &mut dyn FnMut(&Path<'_>, Item<'a>)) {
                 $(self.$i.visit(&path.index($i), show);)*
             }
 
+            #[allow(unused_variables)]
             fn visit_mut<'a>(&'a mut self, path: &Path<'_>, show: &mut dyn FnMut(&Path<'_>, ItemMut<'a>)) {
                 $(self.$i.visit_mut(&path.index($i), show);)*
             }
         }
     };
 }
+visit_tuple!();
 visit_tuple!(A 0);
 visit_tuple!(A 0, B 1);
 visit_tuple!(A 0, B 1, C 2);
 visit_tuple!(A 0, B 1, C 2, D 3);
+visit_tuple!(A 0, B 1, C 2, D 3, E 4);
+visit_tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
+visit_tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+visit_tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
+
+/// By the key's text: names of parts that are not known when the program is written.
+impl<K: AsRef<str>, T: Visit> Visit for BTreeMap<K, T> {
+    fn visit<'a>(&'a self, path: &Path<'_>, show: &mut dyn FnMut(&Path<'_>, Item<'a>)) {
+        self.iter().for_each(|(name, part)| part.visit(&path.field(name.as_ref()), show));
+    }
+
+    fn visit_mut<'a>(&'a mut self, path: &Path<'_>, show: &mut dyn FnMut(&Path<'_>, ItemMut<'a>)) {
+        self.iter_mut().for_each(|(name, part)| part.visit_mut(&path.field(name.as_ref()), show));
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -303,9 +322,11 @@ mod tests {
         stem: (Param, Norm),
         blocks: Vec<Box<dyn Visit>>,
         bias: Option<Param>,
+        nothing: (),
         heads: [Param; 2],
+        experts: BTreeMap<String, Option<Param>>,
     }
-    fields!(Model: stem, blocks, bias, heads);
+    fields!(Model: stem, blocks, bias, nothing, heads, experts);
 
     fn model() -> Model {
         let norm = || Norm { weight: param(), running_mean: State::new(Tensor::zeros([1], DType::F32)), _eps: 0.1 };
@@ -313,14 +334,19 @@ mod tests {
             stem: (param(), norm()),
             blocks: vec![Box::new(Relu), Box::new(norm())],
             bias: None,
+            nothing: (),
             heads: [param(), param()],
+            experts: [("second", Some(param())), ("third", None), ("first", Some(param()))]
+                .map(|(name, expert)| (name.to_string(), expert))
+                .into(),
         }
     }
 
     #[test]
     fn names_are_paths_in_the_order_of_the_fields() {
         let mut model = model();
-        let want = ["stem.0", "stem.1.weight", "blocks.1.weight", "heads.0", "heads.1"];
+        let want =
+            ["stem.0", "stem.1.weight", "blocks.1.weight", "heads.0", "heads.1", "experts.first", "experts.second"];
         let names: Vec<String> = params(&model).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, want);
         let names: Vec<String> = params_mut(&mut model).into_iter().map(|(name, _)| name).collect();

@@ -41,6 +41,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use ops::activation_smooth::SELU;
 pub use ops::attention::{Attend, Heads};
 pub use ops::conv_pool::Winners;
+pub use ops::finite::NotFinite;
 pub use ops::matmul::{Activation, Trans};
 pub use ops::optim::{AdamStep, SgdStep};
 pub use rng::Rng;

@@ -13,6 +13,7 @@ mod movement;
 mod permute;
 pub(crate) mod fold;
 mod reduce;
+pub(crate) mod finite;
 mod index;
 mod embedding;
 mod sort;
