@@ -1,6 +1,9 @@
 //! Every fused op equals the composition of plain ops that it stands for, in value and gradient, in both float types.
 
-use maplet_autograd::{Activation, AttentionOptions, DType, Pass, Result, Rng, Shape, Tensor, Trans, Var, Window2d};
+use maplet_autograd::{
+    Activation, AttentionOptions, Cell, DType, Pass, Recurrence, RecurrentWeights, Result, Rng, Shape, Tensor, Trans,
+    Var, Window2d,
+};
 
 fn normal(shape: &[usize], seed: u64) -> Tensor {
     Tensor::normal(Shape::new(shape).unwrap(), 0.0f64, 1.0, &mut Rng::new(seed))
@@ -217,4 +220,74 @@ fn attention_drops_in_training_only() {
     let text = Var::from(&x).packed_attention(2, &AttentionOptions::new().dropout(1.0)).unwrap_err().to_string();
     let want = "scaled_dot_product_attention: the probability of dropout is 1; help: use 0 or more, and less than 1";
     assert_eq!(text, want);
+}
+
+/// Step by step, by the formulas of PyTorch's documentation, over the whole sequence in one direction.
+fn recurrence(cell: Cell, reverse: bool, x: &[Var]) -> Result<Var> {
+    let [x, h0, c0, w_ih, w_hh, b_ih, b_hh] = x else { unreachable!() };
+    let (mut h, mut c, hidden) = (h0.clone(), c0.clone(), h0.shape()[1]);
+    let mut outputs = Vec::new();
+    let mut steps = x.split(1, 0)?;
+    if reverse {
+        steps.reverse();
+    }
+    for x in steps {
+        let product = |x: &Var, w: &Var, b: &Var| x.matmul_with(w, Trans { a: false, b: true })?.add(b);
+        let (a, b) =
+            (product(&x.squeeze(0)?, w_ih, b_ih)?.split(hidden, 1)?, product(&h, w_hh, b_hh)?.split(hidden, 1)?);
+        let sum = |i: usize| a[i].add(&b[i]);
+        h = match cell {
+            Cell::RnnTanh => sum(0)?.tanh(),
+            Cell::RnnRelu => sum(0)?.relu(),
+            Cell::Lstm => {
+                c = sum(1)?.sigmoid().mul(&c)?.add(&sum(0)?.sigmoid().mul(&sum(2)?.tanh())?)?;
+                sum(3)?.sigmoid().mul(&c.tanh())?
+            }
+            Cell::Gru => {
+                let (r, z) = (sum(0)?.sigmoid(), sum(1)?.sigmoid());
+                let n = a[2].add(&r.mul(&b[2])?)?.tanh();
+                z.neg().add_scalar(1.0).mul(&n)?.add(&z.mul(&h)?)?
+            }
+        };
+        outputs.push(h.clone());
+    }
+    if reverse {
+        outputs.reverse();
+    }
+    // The last states take part as further steps, so that their gradients are compared as well.
+    let last = if cell == Cell::Lstm { h.add(&c)? } else { h.add(&c0.mul_scalar(0.0))? };
+    outputs.push(last);
+    Var::stack(&outputs.iter().collect::<Vec<_>>(), 0)
+}
+
+#[test]
+fn recurrent_layers() {
+    let (t, n, input, hidden) = (7, 19, 5, 11);
+    for cell in [Cell::RnnTanh, Cell::RnnRelu, Cell::Lstm, Cell::Gru] {
+        let width = cell.gates() * hidden;
+        let small = |shape: &[usize], seed| normal(shape, seed).mul_scalar(0.3);
+        let inputs = [
+            normal(&[t, n, input], 1),
+            normal(&[n, hidden], 2),
+            normal(&[n, hidden], 3),
+            small(&[width, input], 4),
+            small(&[width, hidden], 5),
+            small(&[width], 6),
+            small(&[width], 7),
+        ];
+        for reverse in [false, true] {
+            let fused = |x: &[Var]| {
+                let [x, h0, c0, weight_ih, weight_hh, b_ih, b_hh] = x else { unreachable!() };
+                let (weight_ih, weight_hh) = (weight_ih.clone(), weight_hh.clone());
+                let (bias_ih, bias_hh) = (Some(b_ih.clone()), Some(b_hh.clone()));
+                let weights = RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr: None };
+                let cell0 = (cell == Cell::Lstm).then_some(c0);
+                let [y, h, c] = x.recurrent(h0, cell0, &weights, &Recurrence { cell, reverse, lengths: None })?;
+                let last = if cell == Cell::Lstm { h.add(&c)? } else { h.add(&c0.mul_scalar(0.0))? };
+                Var::concat(&[&y, &last.unsqueeze(0)?], 0)
+            };
+            // A weight's gradient adds up all steps of all sequences; errors grow along the steps.
+            same(t * n * t, &inputs, fused, |x| recurrence(cell, reverse, x));
+        }
+    }
 }

@@ -44,6 +44,8 @@ pub use ops::conv_pool::Winners;
 pub use ops::finite::NotFinite;
 pub use ops::matmul::{Activation, Trans};
 pub use ops::optim::{AdamStep, SgdStep};
+pub use ops::recurrence::{Cell, Recurrence, RecurrentWeights};
+pub use ops::recurrent::RecurrentRun;
 pub use rng::Rng;
 pub use shape::{Axes, MAX_RANK, Shape};
 pub use simd::{Simd, simd};

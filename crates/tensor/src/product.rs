@@ -8,6 +8,7 @@ use crate::tensor::Tensor;
 use crate::tile::{Block, Offsets, Start, panel_width, tile_rows};
 use crate::turn::turn;
 use crate::{DType, Shape, Simd, simd};
+use std::ops::Range;
 
 /// A matrix somewhere in a slice: element `[i, j]` is `data[i · rows + j · columns]`.
 #[derive(Clone, Copy)]
@@ -153,13 +154,16 @@ fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize
 
 /// The product by tiles, cut into tasks of rows × panels, or along the inner axis when that alone is long.
 fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>, c: &mut [T], accumulate: bool) {
+    if k == 0 {
+        return c.iter_mut().filter(|_| !accumulate).for_each(|c| *c = T::zero());
+    }
     let width = panel_width::<T>();
     let packed = (b.columns != 1 || m >= PACK_FROM_ROWS).then(|| pack(k, n, b));
-    let panels = n.div_ceil(width);
+    let count = n.div_ceil(width);
     // A task is about a million multiply-adds: first rows of one panel, then several panels.
     let rows = (1_000_000 / (k * width).max(1)).clamp(tile_rows::<T>(), 256).next_multiple_of(tile_rows::<T>()).min(m);
-    let group = (1_000_000 / (k * width * rows).max(1)).clamp(1, panels);
-    let grid = [m.div_ceil(rows), panels.div_ceil(group)];
+    let group = (1_000_000 / (k * width * rows).max(1)).clamp(1, count);
+    let grid = [m.div_ceil(rows), count.div_ceil(group)];
     let tasks = grid[0] * grid[1];
     // A grid of few tasks over a long inner axis is cut there too; the partial products are added in order.
     let cuts = if tasks < 8 { (8 / tasks).min(k / 1024).max(1) } else { 1 };
@@ -170,45 +174,124 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
     };
     let target = &mut target;
     let ns = NS_PER_MEGA * 1e-6 * (m * k * n) as f64 / (tasks * cuts) as f64;
+    let panels = match &packed {
+        Some(packed) => Panels::packed(packed.slice_of(), k),
+        None => Panels::of(b),
+    };
     par::tasks(tasks * cuts, ns, |task| {
         let (cut, task) = (task / tasks, task % tasks);
         let (i0, p0) = (task / grid[1] * rows, task % grid[1] * group);
-        let (count, last) = (rows.min(m - i0), (p0 + group).min(panels));
-        let (t_first, t_last) = (cut * k / cuts, (cut + 1) * k / cuts);
-        for t0 in (t_first..t_last).step_by(DEPTH) {
-            for panel in p0..last {
-                let (j0, b_start, b_stride) = match &packed {
-                    Some(packed) => (panel * width, packed.slice_of::<T>()[(panel * k + t0) * width..].as_ptr(), width),
-                    None => (panel * width, b.data[t0 * b.rows + panel * width..].as_ptr(), b.rows),
-                };
-                let block = Block {
-                    rows: count,
-                    steps: DEPTH.min(t_last - t0),
-                    columns: width.min(n - j0),
-                    a: a.data[i0 * a.rows + t0 * a.columns..].as_ptr(),
-                    a_rows: Offsets::Stride(a.rows),
-                    a_steps: Offsets::Stride(a.columns),
-                    b: b_start,
-                    b_stride,
-                    c: target.start().wrapping_add((cut * m + i0) * n + j0),
-                    c_stride: n,
-                    start: if t0 == t_first && (cuts > 1 || !accumulate) { Start::Zero } else { Start::Sum },
-                };
-                // SAFETY: `check` has shown that A and B hold every element of the block, and tasks own disjoint blocks
-                // of C (of one partial C each).
-                unsafe { block.run() };
-            }
-        }
+        let count = rows.min(m - i0);
+        let a = Matrix { data: &a.data[i0 * a.rows..], ..a };
+        let c = target.start().wrapping_add((cut * m + i0) * n);
+        let add = accumulate && cuts == 1;
+        // SAFETY: `check` has shown that A and B hold every element, and tasks own disjoint blocks of C (of one partial C
+        // each).
+        unsafe { panels.multiply(count, a, p0..p0 + group, cut * k / cuts..(cut + 1) * k / cuts, n, c, add) };
     });
-    if k == 0 && !accumulate {
-        c.fill(T::zero());
-    }
     if let Some(partial) = partial {
         let partial = partial.slice_of::<T>();
         for (i, c) in c.iter_mut().enumerate() {
             let sum = (0..cuts).fold(T::zero(), |sum, cut| sum + partial[cut * m * n + i]);
             *c = if accumulate { *c + sum } else { sum };
         }
+    }
+}
+
+/// `B` as the tile reads it: panels side by side in a matrix, or packed one after another.
+#[derive(Clone, Copy)]
+struct Panels<'a, T> {
+    data: &'a [T],
+    /// Elements from one panel to the next.
+    panel: usize,
+    /// Elements from one row of a panel to the next.
+    row: usize,
+}
+
+impl<'a, T: Float> Panels<'a, T> {
+    /// Those of a matrix whose rows are contiguous.
+    fn of(b: Matrix<'a, T>) -> Self {
+        Self { data: b.data, panel: panel_width::<T>(), row: b.rows }
+    }
+
+    /// Those that [`pack`] made of a matrix of `k` rows.
+    fn packed(data: &'a [T], k: usize) -> Self {
+        Self { data, panel: k * panel_width::<T>(), row: panel_width::<T>() }
+    }
+
+    /// `m` rows of `C` in the columns of some panels, as far as there are `n` columns: the sum over `steps` of the inner
+    /// axis, added to what `C` holds if `accumulate`.
+    ///
+    /// # Safety
+    /// `a` and the panels hold every element of the product, `c` points to the first of `m` rows of `n` elements, and
+    /// nobody else touches the panels' columns of them.
+    unsafe fn multiply(
+        self,
+        m: usize,
+        a: Matrix<'_, T>,
+        panels: Range<usize>,
+        steps: Range<usize>,
+        n: usize,
+        c: *mut T,
+        accumulate: bool,
+    ) {
+        let width = panel_width::<T>();
+        for t0 in steps.clone().step_by(DEPTH) {
+            for panel in panels.start..panels.end.min(n.div_ceil(width)) {
+                let block = Block {
+                    rows: m,
+                    steps: DEPTH.min(steps.end - t0),
+                    columns: width.min(n - panel * width),
+                    a: a.data[t0 * a.columns..].as_ptr(),
+                    a_rows: Offsets::Stride(a.rows),
+                    a_steps: Offsets::Stride(a.columns),
+                    b: self.data[panel * self.panel + t0 * self.row..].as_ptr(),
+                    b_stride: self.row,
+                    c: c.wrapping_add(panel * width),
+                    c_stride: n,
+                    start: if t0 == steps.start && !accumulate { Start::Zero } else { Start::Sum },
+                };
+                // SAFETY: promised by the caller.
+                unsafe { block.run() };
+            }
+        }
+    }
+}
+
+/// A right operand that many products share: it is packed once.
+pub(crate) struct Right<'a, T> {
+    size: [usize; 2],
+    b: Matrix<'a, T>,
+    packed: Option<Tensor>,
+    /// Whether each product shares out its columns, because nothing else runs beside it.
+    alone: bool,
+}
+
+impl<'a, T: Float> Right<'a, T> {
+    /// `B` of `[k, n]`, for so many products; `alone` says that they do not run beside one another.
+    pub(crate) fn new([k, n]: [usize; 2], b: Matrix<'a, T>, products: usize, alone: bool) -> Self {
+        b.check(k, n);
+        let pays = products > 1 && k * n > 0 && T::DTYPE == DType::F32 && simd() != Simd::Plain;
+        Self { size: [k, n], b, packed: pays.then(|| pack(k, n, b)), alone }
+    }
+
+    /// `C = A · B`, or `C += A · B` if `accumulate`, with `A` of `[m, k]`.
+    pub(crate) fn multiply(&self, m: usize, a: Matrix<'_, T>, c: &mut [T], accumulate: bool) {
+        let [k, n] = self.size;
+        let Some(packed) = &self.packed else { return product([m, k, n], a, self.b, c, accumulate) };
+        a.check(m, k);
+        assert_eq!(c.len(), m * n, "C is [m, n]");
+        if m == 0 {
+            return;
+        }
+        let (panels, count) = (Panels::packed(packed.slice_of(), k), n.div_ceil(panel_width::<T>()));
+        let shared = Shared::new(c);
+        let group = if self.alone { (1_000_000 / (k * m * panel_width::<T>())).clamp(1, count) } else { count };
+        par::tasks(count.div_ceil(group), NS_PER_MEGA * 1e-6 * (m * k * n) as f64, |task| {
+            let some = task * group..(task + 1) * group;
+            // SAFETY: A and B hold every element by their checks, C by the assertion; tasks own disjoint columns of C.
+            unsafe { panels.multiply(m, a, some, 0..k, n, shared.start(), accumulate) };
+        });
     }
 }
 
@@ -310,6 +393,27 @@ mod tests {
         for size in [[100, 700, 90], [5, 5000, 40], [40, 3000, 5], [300, 33, 200], [1, 600, 500], [130, 1, 33]] {
             for transposed in [[false, false], [false, true], [true, false], [true, true]] {
                 check_naive::<f32>(size, transposed, true, f64::from(f32::EPSILON));
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn a_shared_right_operand_gives_the_same_product() {
+        let mut rng = Rng::new(3);
+        for [m, k, n] in [[16, 300, 70], [3, 40, 33], [5, 1, 1]] {
+            let [a, b] =
+                [m * k, k * n].map(|len| Tensor::normal([len], 0.0f32, 1.0, &mut rng).to_vec::<f32>().unwrap());
+            for transposed in [false, true] {
+                let (a, b) = (Matrix::new(&a, k, false), Matrix::new(&b, if transposed { k } else { n }, transposed));
+                let mut want = vec![1.0f32; m * n];
+                product([m, k, n], a, b, &mut want, true);
+                for (products, alone) in [(1, false), (9, false), (9, true)] {
+                    let mut c = vec![1.0f32; m * n];
+                    Right::new([k, n], b, products, alone).multiply(m, a, &mut c, true);
+                    let near = c.iter().zip(&want).all(|(c, want)| (c - want).abs() <= k as f32 * f32::EPSILON * 8.0);
+                    assert!(near, "{m} × {k} × {n}, {transposed}, {products}");
+                }
             }
         }
     }

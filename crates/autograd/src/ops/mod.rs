@@ -19,3 +19,4 @@ mod pool;
 mod norm;
 mod noise;
 mod loss;
+mod recurrent;

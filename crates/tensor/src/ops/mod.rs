@@ -33,6 +33,9 @@ mod batch_norm;
 mod group_norm;
 mod rms_norm;
 mod loss;
+pub(crate) mod recurrence;
+mod cells;
+pub(crate) mod recurrent;
 mod dropout;
 #[cfg(test)]
 pub(crate) mod testing;

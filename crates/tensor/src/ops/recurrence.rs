@@ -1,0 +1,200 @@
+//! What a recurrent layer is: its cell, its weights, its way along the sequences, and whether their sizes fit.
+
+use crate::{Error, Result, Tensor};
+use std::sync::Arc;
+
+/// What a recurrent layer computes at each step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell {
+    /// `h = tanh(x W_ihᵀ + b_ih + h W_hhᵀ + b_hh)`
+    RnnTanh,
+    /// `h = relu(x W_ihᵀ + b_ih + h W_hhᵀ + b_hh)`
+    RnnRelu,
+    /// Long short-term memory, with gates in the order i, f, g, o.
+    Lstm,
+    /// Gated recurrent unit, with gates in the order r, z, n, and `b_hn` inside the product with r.
+    Gru,
+}
+
+impl Cell {
+    /// The number of gates: the weights have as many rows as gates times hidden units.
+    pub fn gates(self) -> usize {
+        match self {
+            Self::RnnTanh | Self::RnnRelu => 1,
+            Self::Lstm => 4,
+            Self::Gru => 3,
+        }
+    }
+
+    /// The name in errors.
+    pub fn op(self) -> &'static str {
+        match self {
+            Self::RnnTanh | Self::RnnRelu => "rnn",
+            Self::Lstm => "lstm",
+            Self::Gru => "gru",
+        }
+    }
+}
+
+/// How a recurrent layer goes along its sequences.
+#[derive(Debug, Clone)]
+pub struct Recurrence {
+    /// What it computes at each step.
+    pub cell: Cell,
+    /// From the last step to the first.
+    pub reverse: bool,
+    /// The number of steps of each sequence; those beyond are padding.
+    pub lengths: Option<Arc<[usize]>>,
+}
+
+impl Recurrence {
+    /// The steps in the order in which they are taken.
+    pub fn steps(&self, count: usize) -> impl DoubleEndedIterator<Item = usize> + use<> {
+        let reverse = self.reverse;
+        (0..count).map(move |i| if reverse { count - 1 - i } else { i })
+    }
+
+    /// Whether this step of this sequence is not padding.
+    pub fn is_live(&self, step: usize, sequence: usize) -> bool {
+        self.lengths.as_ref().is_none_or(|lengths| step < lengths[sequence])
+    }
+
+    /// Where the states before and after a step lie among all states: the initial one is the first or, backwards, the
+    /// last.
+    pub(super) fn place(&self, step: usize) -> [usize; 2] {
+        if self.reverse { [step + 1, step] } else { [step, step + 1] }
+    }
+
+    /// The places of the initial and the final state.
+    pub(super) fn ends(&self, steps: usize) -> [usize; 2] {
+        if self.reverse { [steps, 0] } else { [0, steps] }
+    }
+
+    /// An error unless there is a possible length for each sequence.
+    ///
+    /// # Errors
+    /// Another number of lengths than `batch`, or one outside `1..=steps`.
+    pub fn check_lengths(&self, steps: usize, batch: usize) -> Result<()> {
+        let Some(lengths) = &self.lengths else { return Ok(()) };
+        let op = self.cell.op();
+        if lengths.len() != batch {
+            let what = format!("{} lengths for {batch} sequences", lengths.len());
+            return Err(Error::shape(op, what, "give one for each"));
+        }
+        match lengths.iter().position(|length| !(1..=steps).contains(length)) {
+            None => Ok(()),
+            Some(i) => {
+                let what = format!("length {} of sequence {i}, which has {steps} steps", lengths[i]);
+                Err(Error::value(op, what, format!("use 1 to {steps}")))
+            }
+        }
+    }
+}
+
+/// The weights of one direction of one recurrent layer, in PyTorch's layout, with `g` gates.
+#[derive(Debug, Clone)]
+pub struct RecurrentWeights<W> {
+    /// `[g · hidden, input]`
+    pub weight_ih: W,
+    /// `[g · hidden, hidden]`, or `[g · hidden, projection]`
+    pub weight_hh: W,
+    /// `[g · hidden]`
+    pub bias_ih: Option<W>,
+    /// `[g · hidden]`
+    pub bias_hh: Option<W>,
+    /// `[projection, hidden]`, of an LSTM whose state is a projection
+    pub weight_hr: Option<W>,
+}
+
+impl<W> RecurrentWeights<W> {
+    /// `f` of each weight.
+    pub fn map<'a, V>(&'a self, f: impl Fn(&'a W) -> V) -> RecurrentWeights<V> {
+        RecurrentWeights {
+            weight_ih: f(&self.weight_ih),
+            weight_hh: f(&self.weight_hh),
+            bias_ih: self.bias_ih.as_ref().map(&f),
+            bias_hh: self.bias_hh.as_ref().map(&f),
+            weight_hr: self.weight_hr.as_ref().map(&f),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) steps: usize,
+    pub(super) batch: usize,
+    pub(super) input: usize,
+    pub(super) hidden: usize,
+    /// Differs from `hidden` with a projection.
+    pub(super) state: usize,
+    /// Gates times hidden units.
+    pub(super) width: usize,
+    /// What a cell remembers beside its state: `hidden` numbers, or none.
+    pub(super) memory: usize,
+    /// `hidden` with a projection, else 0.
+    pub(super) projected: usize,
+}
+
+impl Sizes {
+    /// About the nanoseconds that so many sequences take.
+    pub(super) fn cost(&self, sequences: usize) -> f64 {
+        (self.steps * sequences * self.width) as f64 * (0.02 * self.state as f64 + 1.0)
+    }
+}
+
+/// The sizes, if all that takes part fits.
+pub(super) fn check(
+    x: &Tensor,
+    h0: &Tensor,
+    c0: Option<&Tensor>,
+    weights: &RecurrentWeights<&Tensor>,
+    recurrence: &Recurrence,
+) -> Result<Sizes> {
+    let Recurrence { cell, .. } = *recurrence;
+    let op = cell.op();
+    let [steps, batch, features] = x.dims(op)?;
+    let [width, input] = weights.weight_ih.dims(op)?;
+    let [_, state] = weights.weight_hh.dims(op)?;
+    if features != input {
+        let what = format!(
+            "input {} has {features} features, weight_ih {} expects {input}",
+            x.shape(),
+            weights.weight_ih.shape()
+        );
+        return Err(Error::shape(op, what, format!("build the layer with input_size = {features}")));
+    }
+    if steps == 0 {
+        return Err(Error::shape(op, format!("input {} has no steps", x.shape()), "give at least one"));
+    }
+    let hidden = width / cell.gates();
+    if width == 0 || width % cell.gates() != 0 {
+        let what = format!("weight_ih {} does not divide into {} gates", weights.weight_ih.shape(), cell.gates());
+        return Err(Error::shape(op, what, "its rows are gates times hidden units"));
+    }
+    let is_lstm = cell == Cell::Lstm;
+    for (what, is_there) in [("a projection (weight_hr)", weights.weight_hr.is_some()), ("a cell (c0)", c0.is_some())] {
+        if is_there && !is_lstm {
+            return Err(Error::value(op, format!("{what} belongs to an LSTM"), "leave it out"));
+        }
+    }
+    let state_size = if weights.weight_hr.is_some() { state } else { hidden };
+    let expect = |name: &str, found: &Tensor, wanted: &[usize]| -> Result<()> {
+        x.same_dtype(op, found)?;
+        if found.shape().sizes() == wanted {
+            return Ok(());
+        }
+        Err(Error::shape(op, format!("{name} is {}", found.shape()), format!("it must be {wanted:?}")))
+    };
+    expect("weight_ih", weights.weight_ih, &[width, input])?;
+    expect("weight_hh", weights.weight_hh, &[width, state_size])?;
+    for (name, bias) in [("bias_ih", weights.bias_ih), ("bias_hh", weights.bias_hh)] {
+        bias.map_or(Ok(()), |bias| expect(name, bias, &[width]))?;
+    }
+    weights.weight_hr.map_or(Ok(()), |weight| expect("weight_hr", weight, &[state, hidden]))?;
+    expect("h0", h0, &[batch, state_size])?;
+    c0.map_or(Ok(()), |c0| expect("c0", c0, &[batch, hidden]))?;
+    recurrence.check_lengths(steps, batch)?;
+    let memory = if matches!(cell, Cell::Lstm | Cell::Gru) { hidden } else { 0 };
+    let projected = if weights.weight_hr.is_some() { hidden } else { 0 };
+    Ok(Sizes { steps, batch, input, hidden, state: state_size, width, memory, projected })
+}
