@@ -1,195 +1,205 @@
-//! Activations as layers, for [`Sequential`](crate::Sequential); in code of your own, `x.relu()` is shorter.
+//! Activations as layers, for [`Sequential`](crate::Sequential); in code of your own, `x.relu()` is shorter. Here are the
+//! everyday ones; others are in `activation_smooth.rs`, `activation_piecewise.rs`, `prelu.rs`, `softmax.rs`, `gated.rs`.
 //!
-//! Each maps every element by itself (softmax: every row), keeps the shape, and has no parameters.
+//! Each maps every element by itself, keeps the shape, and has no parameters.
 
 use crate::fusion::Part;
-use crate::module::expect_float;
 use crate::plan::{Draft, Plan};
-use crate::step::Spec;
-use crate::{Builder, Module, Result};
-use maplet_autograd::{Var, fields};
-use maplet_tensor::Shape;
-use serde::{Deserialize, Serialize};
+use crate::{Error, Module, Result};
+use maplet_autograd::Var;
+use maplet_tensor::{DType, Shape, Tensor};
 
-/// `max(x, 0)`
-#[derive(Debug, Clone)]
-pub struct Relu;
-fields!(Relu:);
-
-impl Module for Relu {
-    fn forward(&self, x: &Var) -> Result<Var> {
-        expect_float("relu", x)?;
-        Ok(x.relu())
-    }
-
-    fn part(&self) -> Part<'_> {
-        Part::Relu
-    }
-}
-
-/// `x` if positive, else `slope · x`.
+/// Makes an activation: the layer, with its numbers and their defaults if it has some, its step, and the builder's
+/// method. What is called `x` is known to be floating-point, numbers are called as they are declared.
 ///
-/// # Reference
-/// Maas, Hannun & Ng (2013), "Rectifier Nonlinearities Improve Neural Network Acoustic Models", with slope 0.01, which
-/// is PyTorch's default too (Keras: 0.3).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LeakyRelu {
-    slope: f64,
-}
-fields!(LeakyRelu: ; slope);
+/// A macro, because thirty activations differ in nothing else; each is what a reader must know of it.
+macro_rules! activation {
+    ($(#[$doc:meta])* pub struct $Layer:ident; $method:ident = |$x:ident| $y:expr $(, part $part:expr)?) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub struct $Layer;
+        maplet_autograd::fields!($Layer:);
 
-impl LeakyRelu {
-    /// With this slope on the negative side.
-    pub fn new(slope: f64) -> Self {
-        Self { slope }
-    }
-}
-
-impl Module for LeakyRelu {
-    fn forward(&self, x: &Var) -> Result<Var> {
-        expect_float("leaky_relu", x)?;
-        Ok(x.leaky_relu(self.slope))
-    }
-}
-
-/// `1 / (1 + exp(−x))`
-#[derive(Debug, Clone)]
-pub struct Sigmoid;
-fields!(Sigmoid:);
-
-impl Module for Sigmoid {
-    fn forward(&self, x: &Var) -> Result<Var> {
-        expect_float("sigmoid", x)?;
-        Ok(x.sigmoid())
-    }
-}
-
-/// The hyperbolic tangent.
-#[derive(Debug, Clone)]
-pub struct Tanh;
-fields!(Tanh:);
-
-impl Module for Tanh {
-    fn forward(&self, x: &Var) -> Result<Var> {
-        expect_float("tanh", x)?;
-        Ok(x.tanh())
-    }
-}
-
-/// `x · Φ(x)`, with the exact normal distribution function Φ.
-///
-/// # Reference
-/// Hendrycks & Gimpel (2016), "Gaussian Error Linear Units (GELUs)", eq. 1.
-#[derive(Debug, Clone)]
-pub struct Gelu;
-fields!(Gelu:);
-
-impl Module for Gelu {
-    fn forward(&self, x: &Var) -> Result<Var> {
-        expect_float("gelu", x)?;
-        Ok(x.gelu())
-    }
-}
-
-/// `x · sigmoid(x)`
-///
-/// # Reference
-/// Elfwing, Uchibe & Doya (2017), "Sigmoid-Weighted Linear Units"; Ramachandran, Zoph & Le (2017), "Searching for
-/// Activation Functions", as Swish.
-#[derive(Debug, Clone)]
-#[doc(alias = "Swish")]
-pub struct Silu;
-fields!(Silu:);
-
-impl Module for Silu {
-    fn forward(&self, x: &Var) -> Result<Var> {
-        expect_float("silu", x)?;
-        Ok(x.silu())
-    }
-}
-
-/// `exp(x) / Σ exp(x)` along one axis. Not before [`cross_entropy`](crate::cross_entropy), which takes logits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Softmax {
-    axis: isize,
-}
-fields!(Softmax: ; axis);
-
-impl Softmax {
-    /// Along this axis of the whole batch: usually −1, the last.
-    pub fn new(axis: isize) -> Self {
-        Self { axis }
-    }
-}
-
-impl Module for Softmax {
-    fn forward(&self, x: &Var) -> Result<Var> {
-        Ok(x.softmax(self.axis)?)
-    }
-}
-
-impl Spec for LeakyRelu {
-    fn plan(&self, input: &Shape) -> Plan {
-        elementwise(format!("LeakyRelu {}", self.slope), input, self.clone())
-    }
-}
-
-impl Spec for Softmax {
-    fn plan(&self, input: &Shape) -> Plan {
-        Plan::new(format!("Softmax axis {}", self.axis), || {
-            crate::reshape::with_batch(1, input)?.axis("softmax", self.axis)?;
-            // largest, subtract, exp, add, divide
-            Ok(Draft::new(*input, 5 * input.elements() as u64).fixed(self.clone()))
-        })
-    }
-}
-
-/// The steps of activations without numbers, and the builder's methods for them. A macro, so that each is one line.
-macro_rules! plain_steps {
-    ($($method:ident => $layer:ident),* $(,)?) => {
-        $(impl Spec for $layer {
-            fn plan(&self, input: &Shape) -> Plan {
-                elementwise(stringify!($layer).into(), input, $layer)
+        impl $crate::Module for $Layer {
+            fn forward(&self, $x: &maplet_autograd::Var) -> $crate::Result<maplet_autograd::Var> {
+                $crate::module::expect_float(stringify!($method), $x)?;
+                $y
             }
-        })*
 
-        impl Builder {
-            $(#[doc = concat!("[`", stringify!($layer), "`]")]
+            $(fn part(&self) -> $crate::fusion::Part<'_> {
+                $part
+            })?
+        }
+
+        impl $crate::step::Spec for $Layer {
+            fn plan(&self, input: &maplet_tensor::Shape) -> $crate::plan::Plan {
+                $crate::activation::elementwise(stringify!($Layer).into(), input, $Layer)
+            }
+        }
+
+        impl $crate::Builder {
+            #[doc = concat!("[`", stringify!($Layer), "`](crate::", stringify!($Layer), ")")]
             pub fn $method(self) -> Self {
-                self.step($layer)
-            })*
+                self.step($Layer)
+            }
+        }
+    };
+    ($(#[$doc:meta])* pub struct $Layer:ident { $($(#[$about:meta])* $number:ident = $default:expr),+ $(,)? }
+        $method:ident = |$x:ident| $y:expr
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $Layer {
+            $($number: f64),+
+        }
+        maplet_autograd::fields!($Layer: ; $($number),+);
+
+        #[allow(clippy::new_without_default)] // one way to make a layer: new()
+        impl $Layer {
+            /// With PyTorch's numbers.
+            pub fn new() -> Self {
+                Self { $($number: $default),+ }
+            }
+
+            $($(#[$about])*
+            pub fn $number(mut self, $number: f64) -> Self {
+                self.$number = $number;
+                self
+            })+
+        }
+
+        impl $crate::Module for $Layer {
+            fn forward(&self, $x: &maplet_autograd::Var) -> $crate::Result<maplet_autograd::Var> {
+                let &Self { $($number),+ } = self;
+                $crate::module::expect_float(stringify!($method), $x)?;
+                $y
+            }
+        }
+
+        impl $crate::step::Spec for $Layer {
+            fn plan(&self, input: &maplet_tensor::Shape) -> $crate::plan::Plan {
+                let numbers = [$(self.$number.to_string()),+].join(", ");
+                let label = format!("{} {numbers}", stringify!($Layer));
+                $crate::activation::elementwise(label, input, self.clone())
+            }
+        }
+
+        impl $crate::Builder {
+            #[doc = concat!("[`", stringify!($Layer), "`](crate::", stringify!($Layer), "), with its numbers")]
+            pub fn $method(self, $($number: f64),+) -> Self {
+                self.step($Layer { $($number),+ })
+            }
         }
     };
 }
-plain_steps!(relu => Relu, sigmoid => Sigmoid, tanh => Tanh, gelu => Gelu, silu => Silu);
+pub(crate) use activation;
 
-impl Builder {
-    /// [`LeakyRelu`]
-    pub fn leaky_relu(self, slope: f64) -> Self {
-        self.step(LeakyRelu { slope })
-    }
-
-    /// [`Softmax`] along an axis of the batch, usually −1. Losses take logits: leave it out for them.
-    pub fn softmax(self, axis: isize) -> Self {
-        self.step(Softmax { axis })
-    }
+activation! {
+    /// `max(x, 0)`
+    ///
+    /// PyTorch: `nn.ReLU`; Keras: `ReLU`.
+    pub struct Relu;
+    relu = |x| Ok(x.relu()), part Part::Relu
 }
 
-/// A layer in a [`Sequential`](crate::Sequential) that does one operation an element.
-fn elementwise(label: String, input: &Shape, layer: impl Module + 'static) -> Plan {
-    Plan::new(label, || Ok(Draft::new(*input, input.elements() as u64).fixed(layer)))
+activation! {
+    /// `x` if positive, else `slope · x`.
+    ///
+    /// PyTorch: `nn.LeakyReLU`; Keras: `LeakyReLU`.
+    ///
+    /// # Reference
+    /// Maas, Hannun & Ng (2013), "Rectifier Nonlinearities Improve Neural Network Acoustic Models", with slope 0.01,
+    /// which is PyTorch's default too (Keras: 0.3).
+    ///
+    /// # Example
+    /// ```
+    /// use maplet_autograd::{Tensor, Var};
+    /// use maplet_nn_layers::{LeakyRelu, Module};
+    ///
+    /// let y = LeakyRelu::new().slope(0.5).forward(&Var::from(Tensor::from([-4.0f32, 4.0])))?;
+    /// assert_eq!(y.value(), &Tensor::from([-2.0f32, 4.0]));
+    /// # Ok::<(), maplet_nn_layers::Error>(())
+    /// ```
+    pub struct LeakyRelu {
+        /// The slope on the negative side, 0.01.
+        slope = 0.01,
+    }
+    leaky_relu = |x| Ok(x.leaky_relu(slope))
+}
+
+activation! {
+    /// `1 / (1 + exp(−x))`
+    ///
+    /// PyTorch: `nn.Sigmoid`; Keras: `activations.sigmoid`.
+    pub struct Sigmoid;
+    sigmoid = |x| Ok(x.sigmoid())
+}
+
+activation! {
+    /// The hyperbolic tangent.
+    ///
+    /// PyTorch: `nn.Tanh`; Keras: `activations.tanh`.
+    pub struct Tanh;
+    tanh = |x| Ok(x.tanh())
+}
+
+activation! {
+    /// `x · Φ(x)`, with the exact normal distribution function Φ.
+    ///
+    /// PyTorch: `nn.GELU`; Keras: `activations.gelu`.
+    ///
+    /// # Reference
+    /// Hendrycks & Gimpel (2016), "Gaussian Error Linear Units (GELUs)", eq. 1.
+    pub struct Gelu;
+    gelu = |x| Ok(x.gelu())
+}
+
+activation! {
+    /// The approximation of [`Gelu`] by tanh, as GPT-2 and BERT's first code have it.
+    ///
+    /// PyTorch: `nn.GELU(approximate="tanh")`; Keras: `activations.gelu(approximate=True)`.
+    ///
+    /// # Reference
+    /// Hendrycks & Gimpel (2016), "Gaussian Error Linear Units (GELUs)", §2.
+    pub struct GeluTanh;
+    gelu_tanh = |x| Ok(x.gelu_tanh())
+}
+
+activation! {
+    /// `x · sigmoid(x)`
+    ///
+    /// PyTorch: `nn.SiLU`; Keras: `activations.silu`.
+    ///
+    /// # Reference
+    /// Elfwing, Uchibe & Doya (2017), "Sigmoid-Weighted Linear Units"; Ramachandran, Zoph & Le (2017), "Searching for
+    /// Activation Functions", as Swish.
+    #[doc(alias = "Swish")]
+    pub struct Silu;
+    silu = |x| Ok(x.silu())
+}
+
+/// A layer in a [`Sequential`](crate::Sequential) that does one operation an element. It is tried on one number, so that
+/// a wrong option is found before anything is built.
+pub(crate) fn elementwise(label: String, input: &Shape, layer: impl Module + 'static) -> Plan {
+    Plan::new(label, || {
+        layer.forward(&Var::from(Tensor::zeros([1], DType::F32)))?;
+        Ok(Draft::new(*input, input.elements() as u64).fixed(layer))
+    })
+}
+
+/// An error if a number is not what the layer takes.
+pub(crate) fn expect_that(holds: bool, op: &'static str, what: String, help: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::new(op, what, help)) }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{Expect, check_module};
-    use maplet_tensor::{DType, Tensor};
 
     /// Values of each function at −2, −0.5, 0.5 and 2, from tables of exp, tanh and Φ to seven digits.
-    fn check(layer: &mut impl Module, op: &str, expected: [f64; 4]) {
+    pub(crate) fn check(layer: &mut impl Module, op: &str, expected: [f64; 4]) {
         let expect = Expect { input: &[3, 4], output: &[3, 4], ..Expect::default() };
         check_module(layer, &expect).unwrap();
         let y = layer.forward(&Tensor::from([-2.0f64, -0.5, 0.5, 2.0]).into()).unwrap();
@@ -201,6 +211,11 @@ mod tests {
         assert_eq!(text, format!("{op}: expects f32 or f64, got u8; {help}"));
     }
 
+    /// As `check`, for a closed form.
+    pub(crate) fn check_formula(mut layer: impl Module, op: &str, definition: fn(f64) -> f64) {
+        check(&mut layer, op, [-2.0, -0.5, 0.5, 2.0].map(definition));
+    }
+
     #[test]
     fn relu() {
         check(&mut Relu, "relu", [0.0, 0.0, 0.5, 2.0]);
@@ -208,7 +223,7 @@ mod tests {
 
     #[test]
     fn leaky_relu() {
-        check(&mut LeakyRelu::new(0.01), "leaky_relu", [-0.02, -0.005, 0.5, 2.0]);
+        check(&mut LeakyRelu::new(), "leaky_relu", [-0.02, -0.005, 0.5, 2.0]);
     }
 
     #[test]
@@ -229,18 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn silu() {
-        let (two, half) = (2.0 * 0.880_797_078, 0.5 * 0.622_459_331);
-        check(&mut Silu, "silu", [two - 2.0, half - 0.5, half, two]);
+    fn gelu_tanh() {
+        // (1 + tanh u) / 2 for u = √(2/π) (x + 0.044715 x³) = 1.8811883867 and 0.4034019564
+        let (two, half) = (2.0 * 0.977_298_847, 0.5 * 0.691_428_020);
+        check(&mut GeluTanh, "gelu_tanh", [two - 2.0, half - 0.5, half, two]);
     }
 
     #[test]
-    fn softmax() {
-        let axis = "softmax: [] has no axis -1; help: a scalar has no axes";
-        let expect = Expect { input: &[3, 4], output: &[3, 4], refuses: &[(&[], axis)], ..Expect::default() };
-        check_module(&mut Softmax::new(-1), &expect).unwrap();
-        let y = Softmax::new(0).forward(&Tensor::from([0.0f64, 3f64.ln()]).into()).unwrap();
-        let y = y.value().to_vec::<f64>().unwrap();
-        assert!((y[0] - 0.25).abs() < 1e-15 && (y[1] - 0.75).abs() < 1e-15, "{y:?}"); // 1 / (1 + 3)
+    fn silu() {
+        let (two, half) = (2.0 * 0.880_797_078, 0.5 * 0.622_459_331);
+        check(&mut Silu, "silu", [two - 2.0, half - 0.5, half, two]);
     }
 }

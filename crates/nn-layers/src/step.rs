@@ -65,7 +65,23 @@ macro_rules! steps {
 }
 
 steps! {
-    plain: Flatten, Relu, Sigmoid, Tanh, Gelu, Silu;
+    plain:
+        Flatten,
+        Relu,
+        Sigmoid,
+        Tanh,
+        Gelu,
+        GeluTanh,
+        Silu,
+        Selu,
+        LogSigmoid,
+        Mish,
+        Softsign,
+        Tanhshrink,
+        Relu6,
+        Hardsigmoid,
+        Hardswish,
+        Softmax2d;
     with_numbers:
         Linear(LinearConfig),
         Conv2d(Conv2dConfig),
@@ -76,7 +92,22 @@ steps! {
         BatchNorm2d(BatchNorm2dConfig),
         LayerNorm(LayerNormConfig),
         LeakyRelu(LeakyRelu),
+        Elu(Elu),
+        Celu(Celu),
+        Softplus(Softplus),
+        Hardtanh(Hardtanh),
+        Threshold(Threshold),
+        Hardshrink(Hardshrink),
+        Softshrink(Softshrink),
+        Prelu(PreluConfig),
+        Rrelu(Rrelu),
+        Glu(Glu),
+        SwiGlu(SwiGlu),
+        GeGlu(GeGlu),
+        ReGlu(ReGlu),
         Softmax(Softmax),
+        Softmin(Softmin),
+        LogSoftmax(LogSoftmax),
         Custom(Custom);
 }
 
