@@ -65,7 +65,7 @@ fn conv_pool(criterion: &mut Criterion) -> Result<()> {
         let (x, w, b) = (random([batch, 1, 28, 28]), random([32, 1, 3, 3]), random([32]));
         bench(criterion, &format!("conv_relu_pool_b{batch}"), || x.conv2d_relu_max_pool2d(&w, Some(&b), conv, pool))?;
         bench(criterion, &format!("conv_relu_pool_unfused_b{batch}"), || {
-            x.conv_bias(&w, Some(&b), conv, Activation::Relu)?.max_pool2d(pool)
+            x.conv_bias(&w, Some(&b), conv, Activation::Relu)?.max_pool(pool)
         })?;
         let (y, winners) = x.conv2d_relu_max_pool2d(&w, Some(&b), conv, pool)?;
         bench(criterion, &format!("conv_relu_pool_dw_b{batch}"), || {

@@ -66,9 +66,9 @@ fn convolution_with_bias_relu_and_pool() {
         same(terms, &inputs, |x| x[0].conv_bias(&x[1], Some(&x[2]), window, relu), |x| Ok(plain(x)?.relu()));
         let pool = Window2d::pool(2);
         let fused = |x: &[Var]| x[0].conv2d_relu_max_pool2d(&x[1], Some(&x[2]), window, pool);
-        same(terms, &inputs, fused, |x| plain(x)?.relu().max_pool2d(pool));
+        same(terms, &inputs, fused, |x| plain(x)?.relu().max_pool(pool));
         let fused = |x: &[Var]| x[0].conv2d_relu_max_pool2d(&x[1], None, window, pool);
-        same(terms, &inputs[..2], fused, |x| x[0].conv(&x[1], window)?.relu().max_pool2d(pool));
+        same(terms, &inputs[..2], fused, |x| x[0].conv(&x[1], window)?.relu().max_pool(pool));
     }
 }
 

@@ -76,7 +76,7 @@ impl AvgPool2d {
 
 impl Module for MaxPool2d {
     fn forward(&self, x: &Var) -> Result<Var> {
-        Ok(x.max_pool2d(self.window)?)
+        Ok(x.max_pool(self.window)?)
     }
 
     fn part(&self) -> Part<'_> {
@@ -92,7 +92,7 @@ impl Spec for MaxPool2d {
 
 impl Module for AvgPool2d {
     fn forward(&self, x: &Var) -> Result<Var> {
-        Ok(x.avg_pool2d(self.window)?)
+        Ok(x.avg_pool(self.window)?)
     }
 }
 

@@ -46,6 +46,8 @@ pub use ops::matmul::{Activation, Trans};
 pub use ops::optim::{AdamStep, SgdStep};
 pub use ops::recurrence::{Cell, Recurrence, RecurrentWeights};
 pub use ops::recurrent::RecurrentRun;
+pub use ops::resample::{Interpolation, Resize, Taps};
+pub use ops::windows::{OutputSize, Pool};
 pub use rng::Rng;
 pub use shape::{Axes, MAX_RANK, Shape};
 pub use simd::{Simd, simd};

@@ -110,17 +110,25 @@ impl<const D: usize> Window<D> {
     /// # Errors
     /// A zero in kernel, stride, dilation or groups, or a kernel larger than the padded input.
     pub fn output(&self, op: &'static str, input: [usize; D]) -> Result<[usize; D]> {
+        self.output_rounded(op, input, false)
+    }
+
+    /// As [`output`](Self::output); if `up`, one more window counts that begins in the input or the padding before it.
+    pub(crate) fn output_rounded(&self, op: &'static str, input: [usize; D], up: bool) -> Result<[usize; D]> {
         self.check(op)?;
         let mut output = [0; D];
         for side in 0..D {
             let padded = input[side].saturating_add(2 * self.padding[side]);
-            let span = self.span(side);
-            if span > padded {
+            let (span, stride) = (self.span(side), self.stride[side]);
+            let reach = if up { padded.saturating_add(stride - 1) } else { padded };
+            if span > reach {
                 let name = axis_names(D)[side];
                 let what = format!("the window spans {span} in {name}, the padded input has {padded}");
                 return Err(Error::shape(op, what, "use a smaller kernel or dilation, or more padding"));
             }
-            output[side] = (padded - span) / self.stride[side] + 1;
+            let last = (reach - span) / stride; // the last window's number
+            let beyond = up && last * stride >= input[side].saturating_add(self.padding[side]);
+            output[side] = last + 1 - usize::from(beyond);
         }
         Ok(output)
     }

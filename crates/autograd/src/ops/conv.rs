@@ -128,7 +128,7 @@ impl Var {
     /// `max_pool2d(relu(conv(self, weight) + bias))` in one op, which never writes the large tensor in the middle.
     ///
     /// # Shapes
-    /// As [`conv`](Self::conv), `bias: [c_out]`, then as [`max_pool2d`](Self::max_pool2d).
+    /// As [`conv`](Self::conv), `bias: [c_out]`, then as [`max_pool`](Self::max_pool).
     ///
     /// # Errors
     /// Sizes that do not fit, or a window larger than its padded input.
@@ -144,7 +144,7 @@ impl Var {
         let kernel =
             move |dy: Tensor, want: [bool; 3]| Ok(dy.conv2d_relu_max_pool2d_grad(&winners, &x, &w, conv, pool, want)?);
         let twin = move |x: &Var, weight: &Var, bias: Option<&Var>| {
-            x.conv(weight, conv)?.plus_channels(bias)?.relu().max_pool2d(pool)
+            x.conv(weight, conv)?.plus_channels(bias)?.relu().max_pool(pool)
         };
         record_biased("conv2d_relu_max_pool2d", y, [self, weight], bias, kernel, twin)
     }

@@ -16,6 +16,7 @@ mod matmul;
 pub(crate) mod attention;
 mod conv;
 mod pool;
+mod resample;
 mod norm;
 mod noise;
 mod loss;

@@ -280,7 +280,7 @@ mod tests {
         let bias = draw(&[o]);
         let (y, winners) = x.conv2d_relu_max_pool2d(&weight, Some(&bias), conv, pool).unwrap();
         let relu = x.conv_bias(&weight, Some(&bias), conv, Activation::Relu).unwrap();
-        let (plain, argmax) = relu.max_pool2d(pool).unwrap();
+        let (plain, argmax) = relu.max_pool(pool).unwrap();
         let close = |a: &Tensor, b: &Tensor, what: &str| {
             assert_eq!(a.shape(), b.shape(), "{what}");
             let [a, b] = [a, b].map(|t| t.to_dtype(DType::F64).to_vec::<f64>().unwrap());
@@ -288,7 +288,7 @@ mod tests {
         };
         close(&y, &plain, "y");
         let dy = draw(&y.shape());
-        let dz = relu.relu_grad(&dy.max_pool2d_grad(&argmax, relu.shape()).unwrap()).unwrap();
+        let dz = relu.relu_grad(&dy.max_pool_grad(&argmax, relu.shape()).unwrap()).unwrap();
         let grads = dy.conv2d_relu_max_pool2d_grad(&winners, &x, &weight, conv, pool, [true; 3]).unwrap();
         let [dx, dw, db] = grads.map(Option::unwrap);
         close(&dx, &dz.conv_grad_input(&weight, x.shape(), conv).unwrap(), "dx");

@@ -1,334 +1,408 @@
-//! Two-dimensional pooling and its adjoints.
+//! Pooling over one, two or three spatial axes, and its adjoints.
 //!
-//! Letters: `n` image, `c` channel, `h w` input, `oh ow` output. A plane is one channel of one image.
+//! A plane is one channel of one image. What an output sees is in `windows.rs`; the kernels go along the rows of the
+//! output, and for each over the rows of the input that it sees.
 
+use super::windows::{OutputSize, Pool, Span, Windows, named, spatial};
 use crate::dtype::dispatch_float;
 use crate::par::{self, Shared};
-use crate::{DType, Error, Float, Result, Shape, Tensor, Window2d};
+use crate::{DType, Error, Float, Result, Shape, Sizes, Tensor};
 use num_traits::Zero;
 
+const MAX_POOL: [&str; 3] = ["max_pool1d", "max_pool2d", "max_pool3d"];
+const MAX_UNPOOL: [&str; 3] = ["max_unpool1d", "max_unpool2d", "max_unpool3d"];
+const AVG_POOL: [&str; 3] = ["avg_pool1d", "avg_pool2d", "avg_pool3d"];
+const AVG_POOL_GRAD: [&str; 3] = ["avg_pool1d_grad", "avg_pool2d_grad", "avg_pool3d_grad"];
+const ADAPTIVE_MAX: [&str; 3] = ["adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"];
+
+/// Nanoseconds to look at one element of a window.
+const LOOK: f64 = 0.7;
+
+/// Greatest elements. Places are `I64`, counted in a plane: `(depth · height + row) · width + column`.
 impl Tensor {
-    /// The largest element of each window, and where it was.
+    /// The largest element of each window, and its place.
+    ///
+    /// The first of equal elements wins; NaN counts as largest. Padding counts as −∞.
     ///
     /// # Shapes
-    /// - `self: [n, c, h, w]`, outputs: `[n, c, oh, ow]` with `oh, ow` of [`Window2d::output`]
-    ///
-    /// The second result is `I64`: the place of each maximum in its plane, `row · w + column`. The first of equal
-    /// elements wins; NaN counts as largest. Padding counts as −∞.
+    /// - `self: [n, c, sizes..]` with `D` sizes; outputs: `[n, c, sizes'..]` with those of [`Pool::output`]
     ///
     /// # Errors
-    /// Another rank or type, groups, a window that does not fit or that lies in the padding alone.
-    pub fn max_pool2d(&self, window: Window2d) -> Result<(Tensor, Tensor)> {
-        let pool = Pool::new("max_pool2d", self.shape(), window)?;
-        pool.check_padding()?;
-        dispatch_float!(self.dtype(), "max_pool2d", T => {
-            let mut argmax = Tensor::dirty::<i64>(pool.output());
-            let y = Tensor::build(pool.output(), |y: &mut [T]| {
+    /// Another rank or type, a pool that [`Pool::check`] refuses, or a window larger than the padded input.
+    pub fn max_pool<const D: usize>(&self, pool: impl Into<Pool<D>>) -> Result<(Tensor, Tensor)> {
+        self.max_of(named::<D>(MAX_POOL), &Windows::of_pool(MAX_POOL, self.shape(), &pool.into())?)
+    }
+
+    /// As [`max_pool`](Self::max_pool), for windows that share the input out evenly, as many as `sizes` says.
+    ///
+    /// # Errors
+    /// Another rank or type, or a size of 0.
+    pub fn adaptive_max_pool<const D: usize>(&self, sizes: impl Into<OutputSize<D>>) -> Result<(Tensor, Tensor)> {
+        self.max_of(named::<D>(ADAPTIVE_MAX), &Windows::adaptive(ADAPTIVE_MAX, self.shape(), sizes.into())?)
+    }
+
+    fn max_of(&self, op: &'static str, windows: &Windows) -> Result<(Tensor, Tensor)> {
+        let (plane, out) = (windows.plane(), windows.out_plane());
+        dispatch_float!(self.dtype(), op, T => {
+            let mut places = Tensor::dirty::<i64>(windows.output);
+            let y = Tensor::build(windows.output, |y: &mut [T]| {
                 let x = self.slice_of::<T>();
-                let argmax = Shared::new(argmax.own_slice::<i64>());
-                par::rows(y, pool.out_plane().max(1), pool.cost(), |first, planes| {
-                    for (i, y) in planes.chunks_mut(pool.out_plane()).enumerate() {
-                        let plane = first + i;
+                let places = Shared::new(places.own_slice::<i64>());
+                par::rows(y, out, windows.seen() as f64 * LOOK, |first, planes| {
+                    for (i, y) in planes.chunks_mut(out).enumerate() {
                         // SAFETY: each plane is one task's alone.
-                        let argmax = unsafe { argmax.slice(plane * pool.out_plane(), pool.out_plane()) };
-                        max_plane(&pool, &x[plane * pool.plane()..][..pool.plane()], y, argmax);
+                        let places = unsafe { places.slice((first + i) * out, out) };
+                        max_plane(windows, &x[(first + i) * plane..][..plane], y, places);
                     }
                 });
             });
-            Ok((y, argmax))
+            Ok((y, places))
         })
     }
 
-    /// Adjoint of [`max_pool2d`](Self::max_pool2d): each `dy` (`self`) is added to the place its maximum came from.
+    /// Adjoint of [`max_pool`](Self::max_pool) and [`adaptive_max_pool`](Self::adaptive_max_pool): each `dy` (`self`) is
+    /// added to the place its maximum came from.
     ///
     /// # Errors
     /// Shapes that do not fit, or a place outside the plane.
-    pub fn max_pool2d_grad(&self, argmax: &Tensor, x_shape: impl Into<Shape>) -> Result<Tensor> {
-        let x_shape = x_shape.into();
-        let (out, plane) = check_argmax("max_pool2d_grad", self.shape(), argmax, x_shape)?;
-        dispatch_float!(self.dtype(), "max_pool2d_grad", T => Ok(Tensor::build(x_shape, |dx: &mut [T]| {
-            let (dy, argmax) = (self.slice_of::<T>(), argmax.slice_of::<i64>());
-            par::rows(dx, plane.max(1), plane as f64 + out as f64, |first, planes| {
+    pub fn max_pool_grad(&self, places: &Tensor, x_shape: impl Into<Shape>) -> Result<Tensor> {
+        self.put("max_pool_grad", places, x_shape.into(), true)
+    }
+
+    /// Adjoint of [`max_pool_grad`](Self::max_pool_grad) and [`max_unpool`](Self::max_unpool): the elements at the places.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or a place outside the plane.
+    pub fn max_pool_gather(&self, places: &Tensor) -> Result<Tensor> {
+        let (out, plane) = check_places("max_pool_gather", places.shape(), places, self.shape())?;
+        dispatch_float!(self.dtype(), "max_pool_gather", T => Ok(Tensor::build(places.shape(), |y: &mut [T]| {
+            let (x, places) = (self.slice_of::<T>(), places.slice_of::<i64>());
+            par::rows(y, out, out as f64, |first, planes| {
+                for (i, y) in planes.chunks_mut(out).enumerate() {
+                    let (x, places) = (&x[(first + i) * plane..][..plane], &places[(first + i) * out..][..out]);
+                    y.iter_mut().zip(places).for_each(|(y, &at)| *y = x[at as usize]);
+                }
+            });
+        })))
+    }
+
+    /// Puts each element at its place in planes of the given sizes, with zeros elsewhere; the last of several at one
+    /// place stays.
+    ///
+    /// # Errors
+    /// Another rank or type, shapes that do not fit, or a place outside the plane.
+    pub fn max_unpool<const D: usize>(&self, places: &Tensor, sizes: impl Into<Sizes<D>>) -> Result<Tensor> {
+        let op = named::<D>(MAX_UNPOOL);
+        spatial::<D>(op, self.shape())?;
+        let shape = Shape::new(&[&self.shape()[..2], &sizes.into().0].concat())?;
+        self.put(op, places, shape, false)
+    }
+
+    fn put(&self, op: &'static str, places: &Tensor, shape: Shape, adds: bool) -> Result<Tensor> {
+        let (out, plane) = check_places(op, self.shape(), places, shape)?;
+        dispatch_float!(self.dtype(), op, T => Ok(Tensor::build(shape, |planes: &mut [T]| {
+            let (x, places) = (self.slice_of::<T>(), places.slice_of::<i64>());
+            par::rows(planes, plane, 0.2 * plane as f64 + out as f64, |first, planes| {
                 planes.fill(T::zero());
-                for (i, dx) in planes.chunks_mut(plane).enumerate() {
-                    let places = (first + i) * out..(first + i + 1) * out;
-                    for (&dy, &at) in dy[places.clone()].iter().zip(&argmax[places]) {
-                        dx[at as usize] += dy;
+                for (i, y) in planes.chunks_mut(plane).enumerate() {
+                    let (x, places) = (&x[(first + i) * out..][..out], &places[(first + i) * out..][..out]);
+                    match adds {
+                        true => x.iter().zip(places).for_each(|(&x, &at)| y[at as usize] += x),
+                        false => x.iter().zip(places).for_each(|(&x, &at)| y[at as usize] = x),
                     }
                 }
             });
         })))
     }
+}
 
-    /// Adjoint of [`max_pool2d_grad`](Self::max_pool2d_grad): the elements of `self: [n, c, h, w]` at the places.
-    ///
-    /// # Errors
-    /// Shapes that do not fit, or a place outside the plane.
-    pub fn max_pool2d_gather(&self, argmax: &Tensor) -> Result<Tensor> {
-        let (out, plane) = check_argmax("max_pool2d_gather", argmax.shape(), argmax, self.shape())?;
-        dispatch_float!(self.dtype(), "max_pool2d_gather", T => Ok(Tensor::build(argmax.shape(), |y: &mut [T]| {
-            let (x, argmax) = (self.slice_of::<T>(), argmax.slice_of::<i64>());
-            par::rows(y, out.max(1), out as f64, |first, planes| {
-                for (i, y) in planes.iter_mut().enumerate() {
-                    let at = first * out + i;
-                    *y = x[at / out * plane + argmax[at] as usize];
-                }
-            });
-        })))
-    }
-
-    /// The mean of each window. Padding counts as zeros, and is counted (PyTorch's `count_include_pad=True`).
+/// Means.
+impl Tensor {
+    /// The mean of each window. Padding counts as zeros, and is counted unless the pool says otherwise.
     ///
     /// # Shapes
-    /// - `self: [n, c, h, w]`, output: `[n, c, oh, ow]` with `oh, ow` of [`Window2d::output`]
+    /// - `self: [n, c, sizes..]` with `D` sizes; output: `[n, c, sizes'..]` with those of [`Pool::output`]
     ///
     /// # Errors
-    /// Another rank or type, groups, or a window that does not fit.
-    pub fn avg_pool2d(&self, window: Window2d) -> Result<Tensor> {
-        let pool = Pool::new("avg_pool2d", self.shape(), window)?;
-        dispatch_float!(self.dtype(), "avg_pool2d", T => Ok(Tensor::build(pool.output(), |y: &mut [T]| {
+    /// Another rank or type, a pool that [`Pool::check`] refuses, or a window larger than the padded input.
+    pub fn avg_pool<const D: usize>(&self, pool: impl Into<Pool<D>>) -> Result<Tensor> {
+        let windows = Windows::of_pool(AVG_POOL, self.shape(), &pool.into())?;
+        let (plane, out) = (windows.plane(), windows.out_plane());
+        dispatch_float!(self.dtype(), named::<D>(AVG_POOL), T => Ok(Tensor::build(windows.output, |y: &mut [T]| {
             let x = self.slice_of::<T>();
-            let share = pool.share::<T>();
-            par::rows(y, pool.out_plane().max(1), pool.cost(), |first, planes| {
-                for (i, y) in planes.chunks_mut(pool.out_plane()).enumerate() {
-                    let x = &x[(first + i) * pool.plane()..][..pool.plane()];
-                    pool.windows(|at, pixels| {
-                        let sum = pixels.fold(T::zero(), |sum, pixel| sum + x[pixel]);
-                        y[at] = sum * share;
-                    });
+            par::rows(y, out, windows.seen() as f64 * LOOK, |first, planes| {
+                for (i, y) in planes.chunks_mut(out).enumerate() {
+                    mean_plane(&windows, &x[(first + i) * plane..][..plane], y);
                 }
             });
         })))
     }
 
-    /// Adjoint of [`avg_pool2d`](Self::avg_pool2d); `self` is `dy`.
+    /// Adjoint of [`avg_pool`](Self::avg_pool); `self` is `dy`.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn avg_pool2d_grad(&self, x_shape: impl Into<Shape>, window: Window2d) -> Result<Tensor> {
+    pub fn avg_pool_grad<const D: usize>(&self, x_shape: impl Into<Shape>, pool: impl Into<Pool<D>>) -> Result<Tensor> {
         let x_shape = x_shape.into();
-        let pool = Pool::new("avg_pool2d_grad", x_shape, window)?;
-        if self.shape() != pool.output() {
-            let what = format!("dy is {}, the output was {}", self.shape(), pool.output());
-            return Err(Error::shape("avg_pool2d_grad", what, "pass the gradient of the output"));
+        let windows = Windows::of_pool(AVG_POOL_GRAD, x_shape, &pool.into())?;
+        let op = named::<D>(AVG_POOL_GRAD);
+        if self.shape() != windows.output {
+            let what = format!("dy is {}, the output was {}", self.shape(), windows.output);
+            return Err(Error::shape(op, what, "pass the gradient of the output"));
         }
-        dispatch_float!(self.dtype(), "avg_pool2d_grad", T => Ok(Tensor::build(x_shape, |dx: &mut [T]| {
+        let (plane, out) = (windows.plane(), windows.out_plane());
+        dispatch_float!(self.dtype(), op, T => Ok(Tensor::build(x_shape, |dx: &mut [T]| {
             let dy = self.slice_of::<T>();
-            let share = pool.share::<T>();
-            par::rows(dx, pool.plane().max(1), pool.cost(), |first, planes| {
-                planes.fill(T::zero());
-                for (i, dx) in planes.chunks_mut(pool.plane()).enumerate() {
-                    let dy = &dy[(first + i) * pool.out_plane()..][..pool.out_plane()];
-                    pool.windows(|at, pixels| pixels.for_each(|pixel| dx[pixel] += dy[at] * share));
+            par::rows(dx, plane, windows.seen() as f64 * LOOK, |first, planes| {
+                for (i, dx) in planes.chunks_mut(plane).enumerate() {
+                    mean_plane_grad(&windows, &dy[(first + i) * out..][..out], dx);
                 }
             });
         })))
     }
 }
 
-/// The sizes of one pooling.
-struct Pool {
-    op: &'static str,
-    planes: [usize; 2],
-    input: [usize; 2],
-    out: [usize; 2],
-    window: Window2d,
-}
-
-impl Pool {
-    fn new(op: &'static str, x: Shape, window: Window2d) -> Result<Self> {
-        let &[n, c, h, w] = &*x else {
-            let what = format!("input {x} has {} axes", x.rank());
-            return Err(Error::shape(op, what, "it must be [n, channels, height, width]"));
-        };
-        if window.groups != 1 {
-            return Err(Error::value(op, format!("groups is {}", window.groups), "a pool has no groups: use 1"));
-        }
-        Ok(Self { op, planes: [n, c], input: [h, w], out: window.output(op, [h, w])?, window })
-    }
-
-    fn output(&self) -> Shape {
-        Shape::from([self.planes[0], self.planes[1], self.out[0], self.out[1]])
-    }
-
-    fn plane(&self) -> usize {
-        self.input[0] * self.input[1]
-    }
-
-    fn out_plane(&self) -> usize {
-        self.out[0] * self.out[1]
-    }
-
-    /// Nanoseconds a plane takes.
-    fn cost(&self) -> f64 {
-        (self.out_plane() * self.window.kernel[0] * self.window.kernel[1]) as f64 * 0.7
-    }
-
-    /// One part of the mean.
-    fn share<T: Float>(&self) -> T {
-        T::one() / T::from_f64((self.window.kernel[0] * self.window.kernel[1]) as f64)
-    }
-
-    /// The pixels along one side that window `i` covers.
-    fn along(&self, side: usize, i: usize) -> std::iter::StepBy<std::ops::Range<usize>> {
-        let Window2d { kernel, stride, padding, dilation, .. } = self.window;
-        let start = i * stride[side];
-        // The first kernel index inside the image, and how many stay inside.
-        let first = padding[side].saturating_sub(start).div_ceil(dilation[side]).min(kernel[side]);
-        let from = (start + first * dilation[side]).saturating_sub(padding[side]);
-        let to = (start + (kernel[side] - 1) * dilation[side] + 1).saturating_sub(padding[side]).min(self.input[side]);
-        let to = if first == kernel[side] { from } else { to.max(from) };
-        (from..to).step_by(dilation[side])
-    }
-
-    /// An error if some window sees no pixel: its maximum would not exist.
-    fn check_padding(&self) -> Result<()> {
-        for side in 0..2 {
-            if (0..self.out[side]).any(|i| self.along(side, i).len() == 0) {
-                let what = format!("padding {:?} leaves windows without a pixel", self.window.padding);
-                return Err(Error::value(self.op, what, "use a padding of at most half the kernel"));
+fn max_plane<T: Float>(windows: &Windows, x: &[T], y: &mut [T], places: &mut [i64]) {
+    let ([.., width], columns) = (windows.input, &windows.spans[2]);
+    for (i, (y, places)) in y.chunks_mut(columns.len()).zip(places.chunks_mut(columns.len())).enumerate() {
+        let (rows, _) = windows.rows(i);
+        if let Some(u) = rows.clone().next() {
+            for ((y, place), span) in y.iter_mut().zip(&mut *places).zip(columns) {
+                let at = u * width + span.start;
+                (*y, *place) = (x[at], at as i64);
             }
         }
-        Ok(())
-    }
-
-    /// Calls `visit` with each window's place in the output and its pixels' places in the plane.
-    #[inline(always)]
-    fn windows(&self, mut visit: impl FnMut(usize, &mut dyn Iterator<Item = usize>)) {
-        for i in 0..self.out[0] {
-            for j in 0..self.out[1] {
-                let columns = self.along(1, j);
-                let width = self.input[1];
-                let mut pixels = self.along(0, i).flat_map(|u| columns.clone().map(move |v| u * width + v));
-                visit(i * self.out[1] + j, &mut pixels);
-            }
-        }
-    }
-}
-
-fn max_plane<T: Float>(pool: &Pool, x: &[T], y: &mut [T], argmax: &mut [i64]) {
-    let columns: Vec<_> = (0..pool.out[1]).map(|j| pool.along(1, j)).collect();
-    for i in 0..pool.out[0] {
-        for (j, columns) in columns.iter().enumerate() {
-            let (mut best, mut place) = (T::neg_infinity(), usize::MAX);
-            for u in pool.along(0, i) {
-                for v in columns.clone() {
-                    let at = u * pool.input[1] + v;
-                    let x = x[at];
-                    if x > best || place == usize::MAX || (x.is_nan() && !best.is_nan()) {
-                        (best, place) = (x, at);
+        for u in rows {
+            let x = &x[u * width..][..width];
+            for ((y, place), span) in y.iter_mut().zip(&mut *places).zip(columns) {
+                for v in span.places() {
+                    if x[v] > *y || (x[v].is_nan() && !y.is_nan()) {
+                        (*y, *place) = (x[v], (u * width + v) as i64);
                     }
                 }
             }
-            let at = i * pool.out[1] + j;
-            (y[at], argmax[at]) = (best, place as i64);
         }
     }
 }
 
-/// The sizes of an output plane and an input plane, if `argmax` leads from one to the other.
-fn check_argmax(op: &'static str, dy: Shape, argmax: &Tensor, x: Shape) -> Result<(usize, usize)> {
-    if argmax.dtype() != DType::I64 {
-        return Err(Error::dtype(op, format!("argmax is {}", argmax.dtype()), "pass the second result of max_pool2d"));
+fn mean_plane<T: Float>(windows: &Windows, x: &[T], y: &mut [T]) {
+    let ([.., width], columns) = (windows.input, &windows.spans[2]);
+    y.fill(T::zero());
+    for (i, y) in y.chunks_mut(columns.len()).enumerate() {
+        let (rows, counted) = windows.rows(i);
+        for u in rows {
+            let x = &x[u * width..][..width];
+            for (y, span) in y.iter_mut().zip(columns) {
+                span.places().for_each(|v| *y += x[v]);
+            }
+        }
+        y.iter_mut().zip(columns).for_each(|(y, span)| *y *= share(windows, counted, span));
     }
-    let fits = dy == argmax.shape() && x.rank() == 4 && dy.rank() == 4 && x[..2] == dy[..2];
+}
+
+fn mean_plane_grad<T: Float>(windows: &Windows, dy: &[T], dx: &mut [T]) {
+    let ([.., width], columns) = (windows.input, &windows.spans[2]);
+    dx.fill(T::zero());
+    for (i, dy) in dy.chunks(columns.len()).enumerate() {
+        let (rows, counted) = windows.rows(i);
+        for u in rows {
+            let dx = &mut dx[u * width..][..width];
+            for (&dy, span) in dy.iter().zip(columns) {
+                let part = dy * share(windows, counted, span);
+                span.places().for_each(|v| dx[v] += part);
+            }
+        }
+    }
+}
+
+/// One part of a mean.
+fn share<T: Float>(windows: &Windows, rows: usize, columns: &Span) -> T {
+    T::one() / T::from_f64(windows.divisor.unwrap_or(rows * columns.counted) as f64)
+}
+
+/// The elements of a plane of `from` and of `x`, if the places lead from one to the other.
+fn check_places(op: &'static str, from: Shape, places: &Tensor, x: Shape) -> Result<(usize, usize)> {
+    if places.dtype() != DType::I64 {
+        let help = "pass the second result of a max-pool";
+        return Err(Error::dtype(op, format!("the indices are {}", places.dtype()), help));
+    }
+    let fits = from == places.shape() && from.rank() == x.rank() && x.rank() > 2 && x[..2] == from[..2];
     if !fits {
-        let what = format!("{dy}, argmax {} and input {x} do not belong together", argmax.shape());
-        return Err(Error::shape(op, what, "pass the shapes of one max_pool2d"));
+        let what = format!("{from}, indices {} and input {x} do not belong together", places.shape());
+        return Err(Error::shape(op, what, "pass the shapes of one max-pool"));
     }
-    let plane = x[2] * x[3];
-    if let Some(place) = argmax.slice_of::<i64>().iter().find(|&&place| place < 0 || place >= plane as i64) {
-        let what = format!("argmax {place} is outside a plane of {plane}");
-        return Err(Error::index(op, what, "pass the second result of max_pool2d"));
+    let plane = x[2..].iter().product::<usize>();
+    if let Some(place) = places.slice_of::<i64>().iter().find(|&&place| place < 0 || place >= plane as i64) {
+        let what = format!("index {place} is outside a plane of {plane}");
+        return Err(Error::index(op, what, "pass the second result of the max-pool that made the plane smaller"));
     }
-    Ok((dy[2] * dy[3], plane))
+    Ok((from[2..].iter().product(), plane))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Rng;
+    use crate::{Rng, Window, Window1d, Window2d, Window3d};
     use proptest::prelude::*;
 
     /// Maximum and mean of each window by the definition, and their adjoints for `dy = y`'s place number.
-    fn check_naive(shape: [usize; 4], window: Window2d) {
-        let x = Tensor::uniform(shape, -1.0f64, 1.0, &mut Rng::new(shape.iter().sum::<usize>() as u64));
-        let [n, _, h, w] = shape;
+    fn check_naive<const D: usize>([n, c]: [usize; 2], sizes: [usize; D], pool: Pool<D>) {
+        let Window { kernel, stride, padding, dilation, .. } = pool.window;
+        let plane: usize = sizes.iter().product();
+        let shape = Shape::new(&[&[n, c], &sizes[..]].concat()).unwrap();
+        let x = Tensor::uniform(shape, -1.0f64, 1.0, &mut Rng::new(plane as u64));
         let xs = x.as_slice::<f64>().unwrap();
-        let mean = x.avg_pool2d(window).unwrap();
-        let [.., oh, ow] = *mean.shape() else { unreachable!() };
+        let mean = x.avg_pool(pool).unwrap();
         let dy = Tensor::arange(0.0, mean.len() as f64, 1.0).unwrap().reshape(mean.shape()).unwrap();
+        let outs = pool.output("pool", sizes).unwrap();
         let mut expected = [vec![], vec![0.0; xs.len()], vec![], vec![0.0; xs.len()]];
         for at in 0..mean.len() {
-            let (j, i, plane) = (at % ow, at / ow % oh, at / ow / oh);
-            let mut pixels = vec![];
-            for p in 0..window.kernel[0] {
-                for q in 0..window.kernel[1] {
-                    let u = (i * window.stride[0] + p * window.dilation[0]).wrapping_sub(window.padding[0]);
-                    let v = (j * window.stride[1] + q * window.dilation[1]).wrapping_sub(window.padding[1]);
-                    if u < h && v < w {
-                        pixels.push(plane * h * w + u * w + v);
-                    }
+            // The window's taps one by one: where each lies, and whether the mean counts it.
+            let (mut seen, mut counted) = (vec![], 0);
+            for tap in 0..kernel.iter().product() {
+                let (mut rest, mut tap, mut place, mut pitch, mut inside, mut counts) = (at, tap, 0, 1, true, true);
+                for side in (0..D).rev() {
+                    let corner = rest % outs[side] * stride[side] + tap % kernel[side] * dilation[side];
+                    (rest, tap) = (rest / outs[side], tap / kernel[side]);
+                    inside &= (padding[side]..padding[side] + sizes[side]).contains(&corner);
+                    counts &= corner < sizes[side] + 2 * padding[side];
+                    place += (corner as i64 - padding[side] as i64) * pitch;
+                    pitch *= sizes[side] as i64;
+                }
+                counted += usize::from(if pool.count_include_pad { counts } else { inside });
+                if inside {
+                    seen.push(rest * plane + place as usize);
                 }
             }
-            let share = 1.0 / (window.kernel[0] * window.kernel[1]) as f64;
-            expected[0].push(pixels.iter().map(|&p| xs[p]).sum::<f64>() * share);
-            pixels.iter().for_each(|&p| expected[1][p] += at as f64 * share);
-            if let Some(&best) = pixels.iter().max_by(|&&a, &&b| xs[a].total_cmp(&xs[b])) {
-                expected[2].push(xs[best]);
-                expected[3][best] += at as f64;
-            }
+            let divisor = pool.divisor_override.unwrap_or(counted) as f64;
+            expected[0].push(seen.iter().map(|&p| xs[p]).sum::<f64>() / divisor);
+            seen.iter().for_each(|&p| expected[1][p] += at as f64 / divisor);
+            let best = seen.into_iter().max_by(|&a, &b| xs[a].total_cmp(&xs[b])).unwrap();
+            expected[2].push(xs[best]);
+            expected[3][best] += at as f64;
         }
         let close = |result: &Tensor, expected: &[f64]| {
             let result = result.as_slice::<f64>().unwrap();
             assert_eq!(result.len(), expected.len());
-            assert!(result.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-12 * b.abs().max(1.0)), "{window:?}");
+            assert!(result.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-12 * b.abs().max(1.0)), "{pool:?}");
         };
         close(&mean, &expected[0]);
-        close(&dy.avg_pool2d_grad(shape, window).unwrap(), &expected[1]);
-        match x.max_pool2d(window) {
-            Err(error) => assert!(expected[2].len() < mean.len() || n == 0, "{error}"),
-            Ok((y, argmax)) => {
-                close(&y, &expected[2]);
-                close(&dy.max_pool2d_grad(&argmax, shape).unwrap(), &expected[3]);
-                assert_eq!(x.max_pool2d_gather(&argmax).unwrap(), y);
-            }
-        }
+        close(&dy.avg_pool_grad(shape, pool).unwrap(), &expected[1]);
+        let (y, places) = x.max_pool(pool).unwrap();
+        close(&y, &expected[2]);
+        close(&dy.max_pool_grad(&places, shape).unwrap(), &expected[3]);
+        assert_eq!(x.max_pool_gather(&places).unwrap(), y);
+    }
+
+    fn axis() -> impl Strategy<Value = [usize; 5]> {
+        [1usize..9, 1usize..4, 1usize..4, 0usize..3, 1usize..3]
+    }
+
+    /// Size, kernel, stride, padding and dilation of each axis.
+    fn pool<const D: usize>(axes: [[usize; 5]; D], options: (bool, bool, usize)) -> ([usize; D], Pool<D>) {
+        let [sizes, kernel, stride, padding, dilation] = std::array::from_fn(|number| axes.map(|axis| axis[number]));
+        let window = Window { kernel, stride, padding, dilation, groups: 1 };
+        let pool = Pool::from(window).ceil_mode(options.0).count_include_pad(options.1);
+        (sizes, if options.2 == 0 { pool } else { pool.divisor_override(options.2) })
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 128 }))]
         #[test]
         fn equal_the_definition(
-            n in 0usize..3, c in 1usize..3, size in [1usize..10, 1usize..10], kernel in [1usize..4, 1usize..4],
-            stride in [1usize..4, 1usize..4], padding in [0usize..3, 0usize..3], dilation in [1usize..3, 1usize..3],
+            planes in [0usize..3, 1usize..3], axes in [axis(), axis(), axis()], d in 1..4,
+            options in (any::<bool>(), any::<bool>(), 0usize..3),
         ) {
-            let window = Window2d { kernel, stride, padding, dilation, groups: 1 };
-            prop_assume!(window.output("pool", size).is_ok());
-            check_naive([n, c, size[0], size[1]], window);
+            fn check<const D: usize>(planes: [usize; 2], (sizes, pool): ([usize; D], Pool<D>)) {
+                let shape = Shape::new(&[&planes, &sizes[..]].concat()).unwrap();
+                if Windows::of_pool(MAX_POOL, shape, &pool).is_ok() {
+                    check_naive(planes, sizes, pool);
+                }
+            }
+            match d {
+                1 => check(planes, pool([axes[0]], options)),
+                2 => check(planes, pool([axes[0], axes[1]], options)),
+                _ => check(planes, pool(axes, options)),
+            }
         }
+
+        #[test]
+        fn adaptive_windows_share_the_input_out(size in 1usize..20, out in 1usize..20) {
+            let x = Tensor::uniform([1, 2, size], -1.0f64, 1.0, &mut Rng::new(1));
+            let windows: Vec<_> = (0..out).map(|i| (i * size / out, ((i + 1) * size).div_ceil(out))).collect();
+            let pieces = |f: &dyn Fn(Tensor) -> Tensor| {
+                let pieces: Vec<_> = windows.iter().map(|&(from, to)| f(x.slice(2, from, to).unwrap())).collect();
+                Tensor::concat(&pieces.iter().collect::<Vec<_>>(), 2).unwrap()
+            };
+            let (largest, places) = x.adaptive_max_pool([out]).unwrap();
+            prop_assert_eq!(&largest, &pieces(&|piece| piece.max(2, true).unwrap()));
+            prop_assert_eq!(x.max_pool_gather(&places).unwrap(), largest);
+        }
+    }
+
+    #[test]
+    fn pooling_with_divisible_sizes_is_adaptive() {
+        let x = Tensor::uniform([2, 3, 4, 6, 8], -1.0f32, 1.0, &mut Rng::new(1));
+        let window = Window3d::pool([2, 3, 4]);
+        assert_eq!(x.max_pool(window).unwrap(), x.adaptive_max_pool([2, 2, 2]).unwrap());
+        let kept = x.adaptive_max_pool([None, Some(2), None]).unwrap();
+        assert_eq!(kept, x.max_pool(Window3d::pool([1, 3, 1])).unwrap());
     }
 
     #[test]
     fn nan_is_largest_and_the_first_of_equals_wins() {
         let x = Tensor::from([[[[1.0f32, f32::NAN], [2.0, 2.0]], [[3.0, 3.0], [3.0, -1.0]]]]);
-        let (y, argmax) = x.max_pool2d(Window2d::pool(2)).unwrap();
+        let (y, places) = x.max_pool(Window2d::pool(2)).unwrap();
         assert!(y.as_slice::<f32>().unwrap()[0].is_nan());
-        assert_eq!(argmax.to_vec::<i64>().unwrap(), [1, 0]);
+        assert_eq!(places.to_vec::<i64>().unwrap(), [1, 0]);
+    }
+
+    #[test]
+    fn unpooling_puts_maxima_back() {
+        // The example in torch.nn.MaxUnpool1d's documentation.
+        let x = Tensor::from([[[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]]]);
+        let (y, places) = x.max_pool(Window1d::pool(2)).unwrap();
+        let expected = Tensor::from([[[0.0f32, 2.0, 0.0, 4.0, 0.0, 6.0, 0.0, 8.0, 0.0]]]);
+        assert_eq!(y.max_unpool(&places, [9]).unwrap(), expected);
+        assert_eq!(y.max_unpool(&places, [8]).unwrap(), expected.slice(2, 0, 8).unwrap());
+        // One element may be the maximum of several windows: it is put back once.
+        let (y, places) = x.max_pool(Window1d::new(5).dilation(2)).unwrap();
+        assert_eq!(y.max_unpool(&places, [9]).unwrap(), Tensor::from([[[0.0f32, 0., 0., 0., 0., 0., 0., 0., 9.0]]]));
     }
 
     #[test]
     fn misfits_are_explained() {
         let x = Tensor::zeros([1, 1, 4, 4], DType::F32);
-        let text = |window| x.max_pool2d(window).unwrap_err().to_string();
-        let expected = "max_pool2d: padding [2, 2] leaves windows without a pixel; \
-                        help: use a padding of at most half the kernel";
-        assert_eq!(text(Window2d::pool(2).padding(2)), expected);
-        assert_eq!(text(Window2d::pool(2).groups(2)), "max_pool2d: groups is 2; help: a pool has no groups: use 1");
-        let place = Tensor::full([1, 1, 1, 1], 16i64);
-        let error = x.max_pool2d_gather(&place).unwrap_err().to_string();
+        let text = |pool: Pool<2>| x.max_pool(pool).unwrap_err().to_string();
+        let window = Window2d::new(2).dilation(6).padding(3);
+        let expected = "max_pool2d: dilation [6, 6] leaves windows without an element of [1, 1, 4, 4]; \
+                        help: use a smaller dilation or less padding";
+        assert_eq!(text(window.into()), expected);
+        assert_eq!(text(Window2d::pool(2).groups(2).into()), "max_pool2d: groups is 2; help: a pool has one group");
         let expected =
-            "max_pool2d_gather: argmax 16 is outside a plane of 16; help: pass the second result of max_pool2d";
-        assert_eq!(error, expected);
+            "avg_pool3d: input [1, 1, 4, 4] has 4 axes; help: it must be [n, channels, depth, height, width]";
+        assert_eq!(x.avg_pool(Window3d::pool(2)).unwrap_err().to_string(), expected);
+        let empty = Tensor::zeros([1, 1, 4, 0], DType::F32);
+        let expected = "max_pool2d: input [1, 1, 4, 0] has no width; help: every spatial size must be 1 or more";
+        assert_eq!(empty.max_pool(Window2d::pool(2)).unwrap_err().to_string(), expected);
+        let expected = "adaptive_max_pool2d: the output's width is 0; help: use 1 or more";
+        assert_eq!(x.adaptive_max_pool([1, 0]).unwrap_err().to_string(), expected);
+        let expected = "avg_pool2d_grad: dy is [1, 1, 4, 4], the output was [1, 1, 2, 2]; \
+                        help: pass the gradient of the output";
+        assert_eq!(x.avg_pool_grad([1, 1, 4, 4], Window2d::pool(2)).unwrap_err().to_string(), expected);
+        let help = "pass the second result of the max-pool that made the plane smaller";
+        let text = |places: &Tensor| {
+            let places = x.max_unpool(places, [3, 3]).unwrap_err().to_string();
+            places.strip_prefix("max_unpool2d: ").unwrap().to_string()
+        };
+        let expected = format!("index 9 is outside a plane of 9; help: {help}");
+        assert_eq!(text(&Tensor::full([1, 1, 4, 4], 9i64)), expected);
+        let expected = format!("index -1 is outside a plane of 9; help: {help}");
+        assert_eq!(text(&Tensor::full([1, 1, 4, 4], -1i64)), expected);
+        let expected = "[1, 1, 4, 4], indices [1, 1, 4, 3] and input [1, 1, 3, 3] do not belong together; \
+                        help: pass the shapes of one max-pool";
+        assert_eq!(text(&Tensor::full([1, 1, 4, 3], 1i64)), expected);
+        let expected = "the indices are f32; help: pass the second result of a max-pool";
+        assert_eq!(text(&x), expected);
     }
 }
