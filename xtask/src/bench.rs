@@ -1,11 +1,14 @@
 //! `cargo xtask bench`: runs the benchmarks and gathers their figures into a table and `target/bench/report.json`.
 //!
-//! Two sources: the program `workloads` of the package maplet-benches prints one JSON object a line (training steps,
-//! and the state of the machine); the criterion benchmark `kernels` leaves its samples in files.
+//! Three sources: the program `workloads` of the package maplet-benches prints one JSON object a line (training steps,
+//! and the state of the machine); the criterion benchmark `kernels` leaves its samples in files; and with `--peers` the
+//! programs of `peers.rs`.
+
+mod peers;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::available_parallelism;
 use std::time::SystemTime;
@@ -30,6 +33,21 @@ pub(crate) struct Options {
     /// Leaves out the kernels
     #[arg(long)]
     only_workloads: bool,
+    /// Compares with an earlier report.json
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Times these frameworks too, turn by turn with ours; their packages go into an environment under target/
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["only_kernels", "baseline"])]
+    peers: Vec<peers::Peer>,
+    /// How many pairs of measurements are made with each peer
+    #[arg(long, default_value_t = 5, requires = "peers")]
+    pairs: usize,
+    /// How long each measurement of a pair takes, in seconds
+    #[arg(long, default_value_t = 2.0, requires = "peers")]
+    seconds: f64,
+    /// A Python that has the packages of benches/peers/requirements.txt
+    #[arg(long, value_name = "FILE", requires = "peers")]
+    python: Option<PathBuf>,
 }
 
 /// One figure of the report.
@@ -44,6 +62,13 @@ struct Row {
 pub(crate) fn run(options: Options) -> Result<()> {
     let mut rows = Vec::new();
     let mut machine = machine();
+    if !options.peers.is_empty() {
+        let filter = options.filter.as_deref().unwrap_or_default();
+        let Options { peers, pairs, seconds, python, .. } = &options;
+        let plan = peers::Plan { peers, filter, pairs: *pairs, seconds: *seconds, python: python.as_deref() };
+        let rows = peers::compare(&plan)?;
+        return write(&json!({ "machine": machine, "rows": rows }), "peers.json");
+    }
     if !options.only_kernels {
         workloads(&options, &mut rows, &mut machine)?;
     }
@@ -73,10 +98,18 @@ pub(crate) fn run(options: Options) -> Result<()> {
             "name": row.name, "unit": row.unit, "median": row.median, "p10": row.p10, "samples": row.samples,
         })).collect::<Vec<_>>(),
     });
+    if let Some(earlier) = &options.baseline {
+        peers::against(earlier, &rows.iter().map(|row| (row.name.clone(), row.median)).collect::<Vec<_>>())?;
+    }
+    write(&report, "report.json")
+}
+
+/// Writes a report below target/bench.
+fn write(report: &Value, name: &str) -> Result<()> {
     let folder = target_folder()?.join("bench");
     fs::create_dir_all(&folder)?;
-    let path = folder.join("report.json");
-    fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+    let path = folder.join(name);
+    fs::write(&path, serde_json::to_string_pretty(report)? + "\n")?;
     println!("report: {}", path.display());
     Ok(())
 }

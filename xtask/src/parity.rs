@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::Result;
-use crate::project::{cargo, command, root, target_folder};
+use crate::project::{cargo, command, python_environment, root, succeed, target_folder};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -34,7 +34,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let scripts = root.join("parity/python");
     let python = match options.python {
         Some(python) => python,
-        None => environment(&work, &scripts.join("requirements.txt"))?,
+        None => python_environment(&work.join("python"), &scripts.join("requirements.txt"))?,
     };
     let make = scripts.join("make.py");
     succeed(command(&python).arg(&make).arg("--out").arg(&references), "the reference values")?;
@@ -55,26 +55,4 @@ pub(crate) fn run(options: Options) -> Result<()> {
         println!("parity/references is replaced");
     }
     Ok(())
-}
-
-/// A virtual environment with the pinned packages; made anew when they change.
-fn environment(work: &Path, requirements: &Path) -> Result<PathBuf> {
-    let (folder, wanted) = (work.join("python"), fs::read_to_string(requirements)?);
-    let (python, stamp) = (folder.join("bin/python"), folder.join("requirements.txt"));
-    if fs::read_to_string(&stamp).is_ok_and(|has| has == wanted) {
-        return Ok(python);
-    }
-    println!("installing {} into {}", wanted.split_whitespace().collect::<Vec<_>>().join(", "), folder.display());
-    succeed(command("python3").args(["-m", "venv", "--clear"]).arg(&folder), "python3 -m venv")?;
-    succeed(command(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements), "pip install")?;
-    fs::write(stamp, wanted)?;
-    Ok(python)
-}
-
-fn succeed(command: &mut std::process::Command, what: &str) -> Result<()> {
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(_) => Err(format!("{what}: failed, see above").into()),
-        Err(error) => Err(format!("{what}: {}: {error}", command.get_program().display()).into()),
-    }
 }

@@ -53,6 +53,29 @@ fn data_folder() -> Option<PathBuf> {
     })
 }
 
+/// Runs a command that must succeed; `what` is it doing?
+pub(crate) fn succeed(command: &mut Command, what: &str) -> Result<()> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(format!("{what}: failed, see above").into()),
+        Err(error) => Err(format!("{what}: {}: {error}", command.get_program().display()).into()),
+    }
+}
+
+/// The Python of a virtual environment in `folder` with the pinned packages; made anew when they change.
+pub(crate) fn python_environment(folder: &Path, requirements: &Path) -> Result<PathBuf> {
+    let wanted = fs::read_to_string(requirements)?;
+    let (python, stamp) = (folder.join("bin/python"), folder.join("requirements.txt"));
+    if fs::read_to_string(&stamp).is_ok_and(|has| has == wanted) {
+        return Ok(python);
+    }
+    println!("installing {} into {}", wanted.split_whitespace().collect::<Vec<_>>().join(", "), folder.display());
+    succeed(command("python3").args(["-m", "venv", "--clear"]).arg(folder), "python3 -m venv")?;
+    succeed(command(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements), "pip install")?;
+    fs::write(stamp, wanted)?;
+    Ok(python)
+}
+
 /// What `cargo metadata` says with these extra arguments.
 pub(crate) fn metadata(arguments: &[&str]) -> Result<Value> {
     let output = cargo(&["metadata", "--format-version", "1"]).args(arguments).output()?;
