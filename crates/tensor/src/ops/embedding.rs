@@ -150,7 +150,7 @@ impl Tensor {
                 let length = length(&x[row.clone()], norm_type);
                 if length > max_norm {
                     let factor = T::from_f64(max_norm / (length + 1e-7));
-                    y.own_slice::<T>()[row].iter_mut().for_each(|x| *x = *x * factor);
+                    y.own_slice::<T>()[row].iter_mut().for_each(|x| *x *= factor);
                 }
             }
         });
