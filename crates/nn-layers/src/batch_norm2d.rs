@@ -1,6 +1,6 @@
 //! [`BatchNorm2d`]: normalization over a batch of images.
 
-use crate::plan::{Draft, Plan, expect_image, norm_check};
+use crate::plan::{Draft, Plan, expect_spatial, norm_check};
 use crate::step::Spec;
 use crate::{Builder, Error, Module, Result, init};
 use maplet_autograd::{Param, State, Var, fields};
@@ -103,7 +103,7 @@ impl Spec for BatchNorm2dConfig {
         let Self { momentum, eps } = *self;
         let channels = if input.rank() == 3 { input[0].to_string() } else { "?".into() };
         Plan::new(format!("BatchNorm2d {channels}"), || {
-            let [channels, ..] = expect_image("batch_norm2d", input)?;
+            let (channels, _) = expect_spatial::<2>("batch_norm2d", input)?;
             norm_check("batch_norm2d", "channels", channels, eps)?;
             if !(0.0..=1.0).contains(&momentum) {
                 return Err(Error::new("batch_norm2d", format!("momentum is {momentum}"), "use a number from 0 to 1"));

@@ -2,7 +2,7 @@
 
 use crate::fusion::Part;
 use crate::init::{self, Fan, Gain};
-use crate::plan::{Draft, Plan, expect_image, weight_shape, window_label};
+use crate::plan::{Draft, Plan, expect_spatial, weight_shape, window_label};
 use crate::step::{Spec, yes};
 use crate::{Builder, Error, Module, Result};
 use maplet_autograd::{Param, Var, fields};
@@ -122,7 +122,7 @@ impl Spec for Conv2dConfig {
         let from = if input.rank() == 3 { input[0].to_string() } else { "?".into() };
         let label = format!("Conv2d {from} → {out_channels}, {}", window_label(&window, [1, 1]));
         Plan::new(label, || {
-            let [in_channels, height, width] = expect_image("conv2d", input)?;
+            let (in_channels, [height, width]) = expect_spatial("conv2d", input)?;
             let weight = Conv2d::check(in_channels, out_channels, window)?;
             let [height, width] = window.output("conv2d", [height, width])?;
             let output = Shape::new(&[out_channels, height, width])?;

@@ -2,7 +2,7 @@
 
 use crate::reshape::with_batch;
 use crate::{Error, Module, Result};
-use maplet_tensor::{Rng, Shape, Window2d};
+use maplet_tensor::{Rng, Shape, Window};
 
 /// The most weights that one model can have (16 GiB of them).
 pub const MAX_PARAMETERS: u64 = 1 << 32;
@@ -93,11 +93,17 @@ pub(crate) fn norm_check(op: &'static str, name: &str, size: usize, eps: f64) ->
     weight_shape(op, &[(name, size)])
 }
 
-/// The sizes of one image, `[c, h, w]`.
-pub(crate) fn expect_image(op: &'static str, sample: &Shape) -> Result<[usize; 3]> {
-    sample.sizes().try_into().map_err(|_| {
-        let what = format!("expects [n, c, h, w], got {}", batched(sample));
-        Error::new(op, what, "put reshape([c, h, w]) before it")
+/// The channels and the `D` spatial sizes of one sample.
+pub(crate) fn expect_spatial<const D: usize>(op: &'static str, sample: &Shape) -> Result<(usize, [usize; D])> {
+    let sizes = sample.split_first().and_then(|(&channels, sizes)| Some((channels, sizes.try_into().ok()?)));
+    sizes.ok_or_else(|| {
+        let axes = match D {
+            1 => "c, l",
+            2 => "c, h, w",
+            _ => "c, d, h, w",
+        };
+        let what = format!("expects [n, {axes}], got {}", batched(sample));
+        Error::new(op, what, format!("put reshape([{axes}]) before it"))
     })
 }
 
@@ -108,20 +114,27 @@ pub(crate) fn batched(sample: &Shape) -> String {
 }
 
 /// `3×3, stride 2, padding 1`: the kernel, and whatever is not as usual.
-pub(crate) fn window_label(window: &Window2d, usual_stride: [usize; 2]) -> String {
-    let pair = |[h, w]: [usize; 2]| if h == w { h.to_string() } else { format!("{h}×{w}") };
-    let mut label = format!("{}×{}", window.kernel[0], window.kernel[1]);
+pub(crate) fn window_label<const D: usize>(window: &Window<D>, usual_stride: [usize; D]) -> String {
+    let mut label = sizes_label(&window.kernel);
     for (name, value, usual) in [
         ("stride", window.stride, usual_stride),
-        ("padding", window.padding, [0, 0]),
-        ("dilation", window.dilation, [1, 1]),
-        ("groups", [window.groups; 2], [1, 1]),
+        ("padding", window.padding, [0; D]),
+        ("dilation", window.dilation, [1; D]),
     ] {
         if value != usual {
-            label += &format!(", {name} {}", pair(value));
+            let all_equal = value.iter().all(|&size| size == value[0]);
+            label += &format!(", {name} {}", sizes_label(if all_equal { &value[..1] } else { &value }));
         }
     }
+    if window.groups != 1 {
+        label += &format!(", groups {}", window.groups);
+    }
     label
+}
+
+/// `3×3`
+pub(crate) fn sizes_label(sizes: &[usize]) -> String {
+    sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
 }
 
 /// An error if a sample is larger than memory should be asked for, or has so many axes that none is left for the batch.
@@ -137,6 +150,7 @@ pub(crate) fn check_activation(op: &'static str, sample: &Shape) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use maplet_tensor::{Window1d, Window2d, Window3d};
 
     #[test]
     fn labels_say_what_is_unusual() {
@@ -144,5 +158,17 @@ mod tests {
         assert_eq!(window_label(&Window2d::pool([2, 3]), [2, 3]), "2×3");
         let window = Window2d::new(5).stride([2, 1]).padding(2).dilation(3).groups(4);
         assert_eq!(window_label(&window, [1, 1]), "5×5, stride 2×1, padding 2, dilation 3, groups 4");
+        assert_eq!(window_label(&Window1d::new(3).stride(2), [1]), "3, stride 2");
+        assert_eq!(window_label(&Window3d::new([3, 3, 1]).padding([1, 1, 0]), [1; 3]), "3×3×1, padding 1×1×0");
+    }
+
+    #[test]
+    fn samples_of_another_rank_are_refused() {
+        assert_eq!(expect_spatial("conv2d", &Shape::from([3, 5, 4])).unwrap(), (3, [5, 4]));
+        let text = |sample: Shape| expect_spatial::<3>("conv3d", &sample).unwrap_err().to_string();
+        let expected = "conv3d: expects [n, c, d, h, w], got [n, 3, 5]; help: put reshape([c, d, h, w]) before it";
+        assert_eq!(text(Shape::from([3, 5])), expected);
+        let expected = "conv1d: expects [n, c, l], got [n]; help: put reshape([c, l]) before it";
+        assert_eq!(expect_spatial::<1>("conv1d", &Shape::from([])).unwrap_err().to_string(), expected);
     }
 }

@@ -1,7 +1,7 @@
 //! [`MaxPool2d`] and [`AvgPool2d`]: images made smaller.
 
 use crate::fusion::Part;
-use crate::plan::{Draft, Plan, expect_image, window_label};
+use crate::plan::{Draft, Plan, expect_spatial, window_label};
 use crate::step::Spec;
 use crate::{Builder, Error, Module, Result};
 use maplet_autograd::{Var, fields};
@@ -118,7 +118,7 @@ fn check(op: &'static str, window: Window2d) -> Result<()> {
 fn plan(name: &str, op: &'static str, input: &Shape, window: Window2d, layer: impl Module + 'static) -> Plan {
     Plan::new(format!("{name} {}", window_label(&window, window.kernel)), || {
         check(op, window)?;
-        let [channels, height, width] = expect_image(op, input)?;
+        let (channels, [height, width]) = expect_spatial(op, input)?;
         let [height, width] = window.output(op, [height, width])?;
         let output = Shape::new(&[channels, height, width])?;
         let flops = output.elements() as u64 * window.kernel.iter().product::<usize>() as u64;
