@@ -1,7 +1,7 @@
 //! Softmax and its relatives as layers. Not before losses such as [`cross_entropy`](crate::cross_entropy), which take
 //! logits.
 
-use crate::plan::{Draft, Plan, expect_image};
+use crate::plan::{Draft, Plan, expect_spatial};
 use crate::reshape::with_batch;
 use crate::step::Spec;
 use crate::{Builder, Error, Module, Result};
@@ -111,7 +111,7 @@ impl Module for Softmax2d {
 impl Spec for Softmax2d {
     fn plan(&self, input: &Shape) -> Plan {
         Plan::new("Softmax2d".into(), || {
-            expect_image("softmax2d", input)?;
+            expect_spatial::<2>("softmax2d", input)?;
             Ok(Draft::new(*input, 5 * input.elements() as u64).fixed(Self))
         })
     }
