@@ -3,7 +3,7 @@
 use crate::node::{Key, Only, walk};
 use crate::part::Role;
 use crate::{Error, Grads, Param, Result, Var};
-use maplet_tensor::Tensor;
+use maplet_tensor::{DType, Shape, Tensor};
 use std::collections::BTreeSet;
 
 /// What a walk leaves behind.
@@ -23,11 +23,13 @@ impl Leaf for Param {}
 impl Leaf for Var {}
 
 pub(crate) mod sealed {
-    use super::Key;
+    use super::{DType, Key, Shape};
 
     pub trait Sealed {
         /// What the gradient is stored under; `None` for a value that was never recorded.
         fn key(&self) -> Option<Key>;
+
+        fn kind(&self) -> (Shape, DType);
     }
 }
 
@@ -35,11 +37,19 @@ impl sealed::Sealed for Param {
     fn key(&self) -> Option<Key> {
         Some(Key::Leaf(self.id()))
     }
+
+    fn kind(&self) -> (Shape, DType) {
+        (self.shape(), self.dtype())
+    }
 }
 
 impl sealed::Sealed for Var {
     fn key(&self) -> Option<Key> {
         self.node.as_ref().map(|node| node.key(self.out))
+    }
+
+    fn kind(&self) -> (Shape, DType) {
+        (self.shape(), self.dtype())
     }
 }
 
@@ -102,6 +112,30 @@ impl Var {
         };
         let targets: Result<BTreeSet<Key>> = targets.iter().map(|target| target.key().ok_or_else(unrecorded)).collect();
         self.collect("backward_to", dy.into(), walk, Some(targets?))
+    }
+
+    /// Has every walk keep the gradient of this value, so that [`Grads::of`](crate::Grads::of) knows it; parameters and
+    /// leaves need no asking. [`Grads::norm`](crate::Grads::norm) and what changes all gradients leave it out.
+    ///
+    /// Outside a pass nothing happens. For the gradients of some values alone, see [`backward_to`](Self::backward_to).
+    ///
+    /// PyTorch: `Tensor.retain_grad`; Keras: –.
+    ///
+    /// ```
+    /// use maplet_autograd::{Pass, Tensor};
+    ///
+    /// let x = Pass::record().leaf(Tensor::from([3.0f32]));
+    /// let middle = x.square();
+    /// middle.retain_grad();
+    /// let grads = middle.square().sum(.., false)?.backward()?; // y = m², so dy/dm = 2m
+    /// assert_eq!(grads.of(&middle), Some(&Tensor::from([18.0f32])));
+    /// assert_eq!(grads.of(&x), Some(&Tensor::from([108.0f32])));
+    /// # Ok::<(), maplet_autograd::Error>(())
+    /// ```
+    pub fn retain_grad(&self) {
+        if let Some(parent) = self.parent() {
+            parent.node.retain();
+        }
     }
 
     /// The gradient of a single number by itself: 1.

@@ -27,6 +27,8 @@ use std::fmt;
 #[derive(Clone, Default)]
 pub struct Grads {
     grads: BTreeMap<Key, Var>,
+    /// Those that [`Var::retain_grad`] asked for.
+    retained: BTreeMap<Key, Var>,
     /// New values of the states that the forward computation updated, and of parameters that it replaced.
     states: BTreeMap<u64, Tensor>,
     audit: Option<Audit>,
@@ -36,19 +38,26 @@ impl Grads {
     pub(crate) fn collected(found: Found, pass: &Pass) -> Self {
         let pass_on = pass.with_role(Role::Record);
         // The handles that travelled through the walk are its own; what users do with gradients is no part of it.
-        let loud = |(key, dx): (Key, Option<Var>)| Some((key, Var { pass: Some(pass_on.clone()), ..dx? }));
-        Self { grads: found.into_iter().filter_map(loud).collect(), states: pass.states().clone(), audit: pass.audit() }
+        let out = |dx: Var| Var { pass: Some(pass_on.clone()), ..dx };
+        Self {
+            grads: found.grads.into_iter().filter_map(|(key, dx)| Some((key, out(dx?)))).collect(),
+            retained: found.retained.into_iter().map(|(key, dx)| (key, out(dx))).collect(),
+            states: pass.states().clone(),
+            audit: pass.audit(),
+        }
     }
 
-    /// The gradient of a parameter or a recorded value; nothing if the walk did not reach it.
-    pub fn of(&self, leaf: &impl Leaf) -> Option<&Tensor> {
+    /// The gradient of a parameter, a leaf or a target of the walk, or of a value that
+    /// [`retain_grad`](Var::retain_grad) was called on; nothing if the walk did not reach it.
+    pub fn of(&self, leaf: &(impl Leaf + ?Sized)) -> Option<&Tensor> {
         self.var_of(leaf).map(Var::value)
     }
 
     /// The gradient as a value that can be differentiated again, after
     /// [`backward_with_graph`](Var::backward_with_graph).
-    pub fn var_of(&self, leaf: &impl Leaf) -> Option<&Var> {
-        self.grads.get(&leaf.key()?)
+    pub fn var_of(&self, leaf: &(impl Leaf + ?Sized)) -> Option<&Var> {
+        let key = leaf.key()?;
+        self.grads.get(&key).or_else(|| self.retained.get(&key))
     }
 
     /// Every gradient.
@@ -116,6 +125,7 @@ impl Grads {
                 }
             }
         }
+        self.retained.extend(other.retained);
         self.states.extend(other.states);
         match (&mut self.audit, other.audit) {
             (Some(audit), Some(other)) => {

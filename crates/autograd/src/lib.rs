@@ -56,12 +56,14 @@ mod grads;
 mod param;
 mod visit;
 mod ops;
+mod derivatives;
 mod gradcheck;
 pub mod container;
 mod error;
 
 pub use backward::{Leaf, Walk};
 pub use checkpoint::{checkpoint, checkpoint_outputs};
+pub use derivatives::{hessian, hessian_vector_product, jacobian, jacobian_vector_product, vector_jacobian_product};
 pub use error::{Error, ErrorKind, Message, Result};
 pub use gradcheck::{gradcheck, gradcheck_first};
 pub use grads::{Grads, Missing, Why};

@@ -10,6 +10,7 @@ use crate::{Error, Result, Var, Walk};
 use maplet_tensor::{DType, Shape};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One recorded op.
@@ -23,6 +24,8 @@ pub(crate) struct Node {
     /// Shape and type of each output, and so of each gradient that may arrive.
     outputs: Few<(Shape, DType)>,
     rules: Mutex<Rules>,
+    /// The gradients of the outputs are to be kept though this is no leaf.
+    retained: AtomicBool,
 }
 
 /// How a node passes its gradients on. The closures hold what the forward computation saved.
@@ -87,12 +90,13 @@ pub(crate) fn walk(
     only: Option<Only>,
 ) -> Result<Found> {
     let pass = pass.with_role(Role::Walk { quiet: mode != Walk::WithGraph });
-    let mut front = Front { pass, only, pending: BTreeMap::new(), found: Found::new() };
+    let mut front = Front { pass, only, pending: BTreeMap::new(), found: Found::default() };
     for (output, dy) in seeds {
         front.give(op, output, dy)?;
     }
     while let Some((_, (node, mut dys))) = front.pending.pop_last() {
-        if front.stops_at(&node, &dys) {
+        front.keep(&node, &dys);
+        if front.only.as_ref().is_some_and(|only| !only.goes_below(&node)) {
             continue;
         }
         match node.take_rules(mode == Walk::Consume) {
@@ -140,8 +144,14 @@ struct Front {
     found: Found,
 }
 
-/// Gradients found, by what they belong to.
-pub(crate) type Found = BTreeMap<Key, Option<Var>>;
+/// Gradients, by what they belong to.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// Of the leaves, or of the targets.
+    pub(crate) grads: BTreeMap<Key, Option<Var>>,
+    /// Of other values that were to be kept.
+    pub(crate) retained: BTreeMap<Key, Var>,
+}
 
 impl Front {
     /// As [`give`](Self::give), for what a rule of `op` returned: the place where a watched pass looks.
@@ -163,7 +173,7 @@ impl Front {
             return Err(Error::graph(op, what, "a rule returns a gradient of its input's shape and type"));
         }
         let slot = match parent.node.leaf {
-            Some(id) => self.found.entry(Key::Leaf(id)).or_default(),
+            Some(id) => self.found.grads.entry(Key::Leaf(id)).or_default(),
             None => {
                 let waiting = self.pending.entry(parent.node.seq).or_insert_with(|| (parent.node, Few::new()));
                 waiting.1.slot(parent.out as usize)
@@ -182,16 +192,20 @@ impl Front {
         self.only.as_ref().is_none_or(|only| only.wants(parent))
     }
 
-    /// Keeps the gradient of a target; says whether there is nothing to be found below `node`.
-    fn stops_at(&mut self, node: &Node, dys: &Few<Option<Var>>) -> bool {
-        let Some(only) = &self.only else { return false };
+    /// Keeps the gradients of a target, and those that were asked for beforehand.
+    fn keep(&mut self, node: &Node, dys: &Few<Option<Var>>) {
+        let retained = node.retained.load(Relaxed);
+        if self.only.is_none() && !retained {
+            return;
+        }
         for (out, dy) in dys.iter().enumerate() {
             let key = node.key(out as u32);
-            if only.targets.contains(&key) {
-                self.found.insert(key, dy.clone());
+            if self.only.as_ref().is_some_and(|only| only.targets.contains(&key)) {
+                self.found.grads.insert(key, dy.clone());
+            } else if let (true, Some(dy)) = (retained, dy) {
+                self.found.retained.insert(key, dy.clone());
             }
         }
-        only.useful.get(&node.seq) != Some(&true)
     }
 }
 
@@ -236,6 +250,11 @@ impl Only {
         Ok(())
     }
 
+    /// Whether there is something to be found below `node`.
+    fn goes_below(&self, node: &Node) -> bool {
+        self.useful.get(&node.seq) == Some(&true)
+    }
+
     /// Whether a gradient at `parent` is of use.
     fn wants(&self, parent: &Parent) -> bool {
         self.useful.contains_key(&parent.node.seq)
@@ -250,7 +269,7 @@ impl Node {
         outputs: Few<(Shape, DType)>,
         rules: Rules,
     ) -> Self {
-        Self { seq, op, pass, leaf, outputs, rules: Mutex::new(rules) }
+        Self { seq, op, pass, leaf, outputs, rules: Mutex::new(rules), retained: AtomicBool::new(false) }
     }
 
     pub(crate) fn op(&self) -> &'static str {
@@ -260,6 +279,11 @@ impl Node {
     /// What the gradient of output `out` is stored under.
     pub(crate) fn key(&self, out: u32) -> Key {
         self.leaf.map_or(Key::Value(self.pass, self.seq, out), Key::Leaf)
+    }
+
+    /// Has walks keep the gradients of the outputs.
+    pub(crate) fn retain(&self) {
+        self.retained.store(true, Relaxed);
     }
 
     /// The rules: moved out, so that what they saved is freed, or copied.

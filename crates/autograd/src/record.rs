@@ -351,7 +351,7 @@ fn replay<const N: usize, const M: usize>(
     let targets: BTreeSet<Key> = wanted.iter().copied().flatten().collect();
     let only = Only::new(targets, seeds.iter().map(|(y, _)| y.node.clone()))?;
     let mut found = walk(op, seeds, &pass, Walk::WithGraph, Some(only))?;
-    Ok(wanted.into_iter().map(|key| found.remove(&key?).flatten()).collect())
+    Ok(wanted.into_iter().map(|key| found.grads.remove(&key?).flatten()).collect())
 }
 
 /// What an op's inputs have in common.

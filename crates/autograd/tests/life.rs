@@ -241,6 +241,26 @@ mod gradients {
         assert_eq!(alone.of(&a), Some(&tensor(3.0)));
     }
 
+    #[test]
+    fn retained_gradients_are_found_and_not_counted() {
+        for walk in [Walk::Keep, Walk::WithGraph, Walk::Consume] {
+            let x = Pass::record().leaf(tensor(3.0));
+            let w = Param::new(tensor(2.0));
+            let middle = x.mul(&w.on(&x)).unwrap();
+            middle.retain_grad();
+            middle.detach().retain_grad();
+            x.retain_grad();
+            let y = middle.square();
+            let mut grads = y.backward_to(&[&w, &x], walk).unwrap();
+            // y = (x w)²: dy/dm = 12, dy/dx = 24, dy/dw = 36
+            assert_eq!([&middle, &x].map(|x| grads.of(x).cloned()), [Some(tensor(12.0)), Some(tensor(24.0))]);
+            assert_eq!((grads.of(&w), grads.of(&y)), (Some(&tensor(36.0)), None));
+            assert_eq!((grads.len(), grads.norm().powi(2).round()), (2, 24.0 * 24.0 + 36.0 * 36.0));
+            grads.scale(0.5);
+            assert_eq!([grads.of(&middle), grads.of(&w)], [Some(&tensor(12.0)), Some(&tensor(18.0))]);
+        }
+    }
+
     struct Model {
         used: Param,
         sorted: Param,

@@ -21,3 +21,4 @@ mod norm;
 mod noise;
 mod loss;
 mod recurrent;
+mod hook;

@@ -24,6 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
             Var::concat(&[&x[0], &x[1], &x[2]], 1)
         }),
         Case::new("stack", &[&x, &other(&[2, 3, 4])], |x| Var::stack(&[&x[0], &x[1]], -1)),
+        Case::new("register_hook", &[&x], |x| Ok(x[0].register_hook(Ok))),
         Case::many("split", &[&x], |x| x[0].split(2, 1)),
     ]
 }
