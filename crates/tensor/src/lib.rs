@@ -44,6 +44,7 @@ pub use ops::conv_pool::Winners;
 pub use ops::finite::NotFinite;
 pub use ops::matmul::{Activation, Trans};
 pub use ops::optim::{AdamStep, SgdStep};
+pub use ops::padding::PadMode;
 pub use ops::recurrence::{Cell, Recurrence, RecurrentWeights};
 pub use ops::recurrent::RecurrentRun;
 pub use ops::resample::{Interpolation, Resize, Taps};

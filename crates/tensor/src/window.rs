@@ -145,15 +145,11 @@ impl<const D: usize> Window<D> {
         input: [usize; D],
         output_padding: [usize; D],
     ) -> Result<[usize; D]> {
-        self.check(op)?;
+        self.check_output_padding(op, output_padding)?;
         let mut output = [0; D];
         for side in 0..D {
             let (name, more) = (axis_names(D)[side], output_padding[side]);
-            let (stride, dilation, padding) = (self.stride[side], self.dilation[side], self.padding[side]);
-            if more >= stride.max(dilation) {
-                let what = format!("output_padding {more} in {name} with stride {stride} and dilation {dilation}");
-                return Err(Error::value(op, what, "it must be smaller than the stride or the dilation"));
-            }
+            let (stride, padding) = (self.stride[side], self.padding[side]);
             let Some(steps) = input[side].checked_sub(1) else {
                 return Err(Error::shape(op, format!("the input has {name} 0"), "give it 1 or more"));
             };
@@ -165,6 +161,21 @@ impl<const D: usize> Window<D> {
             output[side] = spread - 2 * padding;
         }
         Ok(output)
+    }
+
+    /// As [`check`](Self::check); also an error if an output padding is neither smaller than the stride nor than the
+    /// dilation: of several inputs of a convolution that have the same output size it says which one is meant.
+    pub fn check_output_padding(&self, op: &'static str, output_padding: [usize; D]) -> Result<()> {
+        self.check(op)?;
+        for side in 0..D {
+            let (more, stride, dilation) = (output_padding[side], self.stride[side], self.dilation[side]);
+            if more >= stride.max(dilation) {
+                let name = axis_names(D)[side];
+                let what = format!("output_padding {more} in {name} with stride {stride} and dilation {dilation}");
+                return Err(Error::value(op, what, "it must be smaller than the stride or the dilation"));
+            }
+        }
+        Ok(())
     }
 
     /// An error if kernel, stride, dilation or groups has a zero, or a number no image can have.

@@ -125,6 +125,32 @@ impl Var {
         op.done()
     }
 
+    /// The patches under a window, each as a column.
+    ///
+    /// # Shapes
+    /// `[n, c, ..size] → [n, c · kernel places, positions]`
+    ///
+    /// # Errors
+    /// Another rank, groups, or a window larger than the padded input.
+    #[doc(alias = "im2col")]
+    pub fn unfold<const D: usize>(&self, window: Window<D>) -> Result<Var> {
+        let y = self.value().unfold(window)?;
+        let size: [usize; D] = from_fn(|side| self.shape()[2 + side]);
+        record("unfold", y).pull(self, move |dy| dy.fold(size, window)).done()
+    }
+
+    /// Adds columns up in an image of the given size: the adjoint of [`unfold`](Self::unfold).
+    ///
+    /// # Shapes
+    /// `[n, c · kernel places, positions] → [n, c, ..size]`
+    ///
+    /// # Errors
+    /// Rows that are no multiple of the kernel, another number of positions than `size` has under the window.
+    #[doc(alias = "col2im")]
+    pub fn fold<const D: usize>(&self, size: impl Into<Sizes<D>>, window: Window<D>) -> Result<Var> {
+        record("fold", self.value().fold(size, window)?).pull(self, move |dy| dy.unfold(window)).done()
+    }
+
     /// `max_pool2d(relu(conv(self, weight) + bias))` in one op, which never writes the large tensor in the middle.
     ///
     /// # Shapes

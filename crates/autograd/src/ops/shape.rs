@@ -2,7 +2,7 @@
 
 use crate::record::record_split;
 use crate::{Result, Var, record};
-use maplet_tensor::{Axes, DType, Shape, Tensor};
+use maplet_tensor::{Axes, DType, PadMode, Shape, Tensor};
 
 /// # Errors
 /// All return the error of the kernel with the same name: axes out of range, sizes that do not fit.
@@ -76,6 +76,22 @@ impl Var {
                 }
                 Ok(dx)
             })
+            .done()
+    }
+
+    /// With more places around, filled by `mode` with what is near the edge: `(before, after)` for each axis.
+    pub fn pad_with(&self, around: &[(usize, usize)], mode: PadMode) -> Result<Var> {
+        let (x, around) = (self.shape(), around.to_vec());
+        record("pad_with", self.value().pad_with(&around, mode)?)
+            .pull(self, move |dy| dy.pad_with_grad(x, &around, mode))
+            .done()
+    }
+
+    /// The adjoint of [`pad_with`](Self::pad_with): adds each element to the one of `x` that it came from.
+    pub fn pad_with_grad(&self, x: impl Into<Shape>, around: &[(usize, usize)], mode: PadMode) -> Result<Var> {
+        let around = around.to_vec();
+        record("pad_with_grad", self.value().pad_with_grad(x, &around, mode)?)
+            .pull(self, move |d| d.pad_with(&around, mode))
             .done()
     }
 

@@ -18,6 +18,11 @@ pub(crate) fn cases() -> Vec<Case> {
     transposed(&mut cases, [3, 2], Window2d::new(2).dilation(3).padding([1, 0]), [2, 1]); // beyond the stride
     transposed(&mut cases, [2, 1, 2], Window3d::new([1, 2, 2]).stride([1, 3, 2]), [0, 2, 1]);
 
+    let window = Window2d::new([3, 2]).stride([1, 2]).padding(1).dilation([2, 1]);
+    cases.push(Case::new("unfold", &[&sample(&[2, 2, 5, 4])], move |x| x[0].unfold(window)));
+    cases.push(Case::new("unfold", &[&sample(&[1, 2, 5])], |x| x[0].unfold(Window1d::new(2))));
+    cases.push(Case::new("fold", &[&sample(&[2, 12, 9])], move |x| x[0].fold([5, 4], window)));
+
     let (x, w, b) = (sample(&[2, 2, 5, 4]), sample(&[4, 2, 3, 2]), sample(&[4]));
     let window = Window2d::new([3, 2]).stride([1, 2]).padding(1);
     let pool = Window2d::pool(2);

@@ -300,7 +300,8 @@ mod tests {
 
         #[test]
         fn volumes_equal_the_definition(
-            n in 0usize..3, c in 1usize..3, o in 1usize..3, groups in 1usize..3, size in [1usize..5, 1usize..5, 1usize..6],
+            n in 0usize..3, c in 1usize..3, o in 1usize..3, groups in 1usize..3,
+            size in [1usize..5, 1usize..5, 1usize..6],
             kernel in [1usize..4, 1usize..3, 1usize..4], stride in [1usize..3, 1usize..4, 1usize..3],
             padding in [0usize..2, 0usize..3, 0usize..3], dilation in [1usize..3, 1usize..3, 1usize..3],
         ) {

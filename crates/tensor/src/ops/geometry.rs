@@ -149,7 +149,7 @@ impl Conv {
     }
 
     /// The input's size with its padding.
-    fn padded_volume(&self) -> Volume {
+    pub(crate) fn padded_volume(&self) -> Volume {
         from_fn(|side| self.input[side] + 2 * self.window.padding[side])
     }
 
