@@ -1,6 +1,6 @@
 //! The model zoo and model files.
 //!
-//! - [`mnist_cnn`] and [`mlp`] build untrained networks.
+//! - [`mnist_cnn`], [`mlp`] and [`ResNet`] are untrained networks.
 //! - [`ModelFile`] keeps a network with all it needs to be used: architecture, weights, normalisation and class names.
 //!   It loads without the code that wrote it.
 //! - [`save_safetensors`] and [`load_safetensors`] exchange weights with PyTorch, under PyTorch's names.
@@ -27,6 +27,7 @@ mod error;
 mod file;
 mod mlp;
 mod mnist_cnn;
+mod resnet;
 mod safetensors;
 
 pub use self::classify::Classes;
@@ -34,4 +35,5 @@ pub use self::error::{Error, ErrorKind, Result};
 pub use self::file::ModelFile;
 pub use self::mlp::mlp;
 pub use self::mnist_cnn::mnist_cnn;
+pub use self::resnet::{BasicBlock, ResNet};
 pub use self::safetensors::{load_safetensors, read_safetensors, save_safetensors, write_safetensors};
