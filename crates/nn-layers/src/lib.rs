@@ -36,6 +36,9 @@ mod gated;
 mod dropout;
 mod batch_norm2d;
 mod layer_norm;
+mod transformer;
+mod positions;
+mod rotary;
 pub mod init;
 mod loss;
 mod sequential;
@@ -64,8 +67,15 @@ pub use loss::{CrossEntropy, Loss, bce_with_logits, cross_entropy, l1, mse};
 pub use module::{Func, Module, cast, func};
 pub use plan::{MAX_ACTIVATION, MAX_PARAMETERS};
 pub use pool2d::{AvgPool2d, MaxPool2d};
+pub use positions::{LearnedPositions, SinusoidalPositions, alibi, alibi_slopes};
 pub use prelu::{Prelu, PreluConfig, Rrelu};
 pub use reshape::{Flatten, Reshape};
+pub use rotary::{RotaryEmbedding, RotaryPairs};
 pub use sequential::{Row, Sequential};
 pub use softmax::{LogSoftmax, Softmax, Softmax2d, Softmin};
 pub use step::{Custom, SequentialConfig, Step};
+pub use transformer::{
+    AttentionMasks, DecoderCache, FeedForward, KvCache, MultiheadAttention, Transformer, TransformerConfig,
+    TransformerDecoder, TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer, TransformerMasks,
+    causal_mask,
+};
