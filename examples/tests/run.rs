@@ -68,6 +68,14 @@ fn regression() {
 }
 
 #[test]
+fn custom_op() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = stdout(run("05_custom_op", folder.path(), &[]));
+    assert_eq!(text.matches("mish'(0) = 0.600").count(), 3, "{text}");
+    assert!(text.contains("learned: [3.0, -1.0, 2.0]"), "{text}");
+}
+
+#[test]
 fn mnist_loop() {
     let folder = tempfile::tempdir().unwrap();
     let text = stdout(run("04_mnist_loop", folder.path(), &["--dataset", "digits", "--samples", "1500"]));

@@ -37,9 +37,17 @@
 //!
 //! # What else is here
 //!
-//! [`Visit`] and [`fields!`] let optimizers and files find a model's parameters by name; [`gradcheck`] asks finite
-//! differences whether a gradient is right; [`container`] is the file format under models and checkpoints. Layers,
-//! losses and optimizers are in the crates above.
+//! **Ops of your own** are written with the functions that this crate's ops are written with: [`record`] with one rule
+//! an input, [`record_all`] with one rule for all, [`record_fused`] with a kernel and its twin, [`record_kernel`] with a
+//! kernel alone. What a rule needs it captures. The example `05_custom_op` shows them, and [`gradcheck`] asks finite
+//! differences whether a gradient is right.
+//!
+//! **[`jacobian`], [`hessian`]** and their products with vectors; [`checkpoint()`], which computes a part twice instead
+//! of keeping its inner values; [`Pass::detect_anomaly`], which names the op of the first NaN;
+//! [`Var::register_hook`] and [`Var::retain_grad`], to look at gradients on their way.
+//!
+//! [`Visit`] and [`fields!`] let optimizers and files find a model's parameters by name; [`container`] is the file
+//! format under models and checkpoints. Layers, losses and optimizers are in the crates above.
 
 #![forbid(unsafe_code)]
 

@@ -41,6 +41,7 @@ mod positions;
 mod rotary;
 pub mod init;
 mod loss;
+mod checkpoint;
 mod sequential;
 mod builder;
 mod step;
@@ -55,6 +56,7 @@ pub use activation_smooth::{Celu, Elu, LogSigmoid, Mish, Selu, Softplus, Softsig
 pub use batch_norm2d::{BatchNorm2d, BatchNorm2dConfig};
 pub use builder::Builder;
 pub use check::{Expect, Named, check_module};
+pub use checkpoint::Checkpoint;
 pub use conv2d::{Conv2d, Conv2dConfig};
 pub use dropout::Dropout;
 pub use error::{Error, Result};

@@ -5,7 +5,7 @@ use crate::fusion::Fused;
 use crate::plan::batched;
 use crate::step::place;
 use crate::{Error, Module, Result, SequentialConfig};
-use maplet_autograd::{Item, ItemMut, Path, Var, Visit};
+use maplet_autograd::{Item, ItemMut, Pass, Path, Var, Visit};
 use maplet_tensor::Shape;
 
 /// Layers that run one after the other.
@@ -153,7 +153,9 @@ impl Module for Sequential {
                 Some(fused) => fused.forward(&y),
                 None => self.layers[start].forward(&y),
             };
-            y = result.map_err(|error| error.at(self.place(start, run)))?;
+            // A watched pass tells which layer was the first to make a NaN.
+            let watched = result.and_then(|y| y.pass().map_or(Ok(()), Pass::anomaly).map(|()| y).map_err(Error::from));
+            y = watched.map_err(|error| error.at(self.place(start, run)))?;
             start += run;
         }
         Ok(y)

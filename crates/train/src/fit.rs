@@ -39,7 +39,7 @@ impl<'r, 'o, M: Module> Run<'r, 'o, M> {
         }
         let progress = options.progress.take().unwrap_or_else(|| Box::new(Progress::auto()));
         options.callbacks.push(progress);
-        trainer.seed = options.seed;
+        (trainer.seed, trainer.watch) = (options.seed, options.detect_anomaly);
         let (history, at, started) = (History::default(), Position::before(1), Instant::now());
         let last_good = Snapshot::of(trainer, "from before the training");
         let threads = options.threads;

@@ -39,6 +39,7 @@ pub struct FitOptions<'a> {
     pub(crate) stop_signal: StopSignal,
     pub(crate) checkpoint: Option<PathBuf>,
     pub(crate) resume: bool,
+    pub(crate) detect_anomaly: bool,
 }
 
 impl Default for FitOptions<'_> {
@@ -58,6 +59,7 @@ impl Default for FitOptions<'_> {
             stop_signal: StopSignal::new(),
             checkpoint: None,
             resume: false,
+            detect_anomaly: false,
         }
     }
 }
@@ -167,6 +169,16 @@ impl<'a> FitOptions<'a> {
     #[must_use]
     pub fn resume(mut self) -> Self {
         self.resume = true;
+        self
+    }
+
+    /// Watches every op of every step: a training that comes upon a NaN or an infinity ends with the layer and the op
+    /// that made the first one, instead of a loss that is NaN. Slower: see [`Pass::detect_anomaly`].
+    ///
+    /// [`Pass::detect_anomaly`]: maplet_autograd::Pass::detect_anomaly
+    #[must_use]
+    pub fn detect_anomaly(mut self) -> Self {
+        self.detect_anomaly = true;
         self
     }
 

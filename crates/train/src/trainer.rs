@@ -52,6 +52,8 @@ pub struct Trainer<M> {
     pub(crate) steps: u64,
     /// Whether the next step is to be audited.
     audit: bool,
+    /// Whether each op is watched for the first NaN.
+    pub(crate) watch: bool,
     evaluation_batch_size: usize,
 }
 
@@ -66,8 +68,8 @@ pub struct StepReport {
 
 impl<M: Module> Trainer<M> {
     fn new(model: M, optimizer: Box<dyn Optimizer>, loss: Box<dyn Loss>, Metrics(metrics): Metrics) -> Self {
-        let (seed, steps, audit, evaluation_batch_size) = (0, 0, true, 32);
-        Self { model, optimizer, loss, metrics, seed, steps, audit, evaluation_batch_size }
+        let (seed, steps, audit, watch, evaluation_batch_size) = (0, 0, true, false, 32);
+        Self { model, optimizer, loss, metrics, seed, steps, audit, watch, evaluation_batch_size }
     }
 
     /// Trains on a dataset, and says how it went.
@@ -110,9 +112,11 @@ impl<M: Module> Trainer<M> {
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
         let pass = Pass::train(Rng::new(self.seed).fork(self.steps).next_u64());
         let pass = if self.audit { pass.audited() } else { pass };
+        let pass = if self.watch { pass.detect_anomaly() } else { pass };
 
         let outputs = self.model.forward(&pass.input(batch.inputs.clone()))?;
         let loss = self.loss.loss(&outputs, &batch.targets)?;
+        pass.anomaly()?;
         let report = StepReport { loss: number(&loss)?, samples: batch.len() };
         if !report.loss.is_finite() {
             return Err(ErrorKind::NotFinite { loss: report.loss, weights: "of the step before".into() }.into());

@@ -3,9 +3,9 @@
 mod common;
 
 use common::{Scale, quiet, trainer, twos};
-use maplet_autograd::{Param, Var, fields};
+use maplet_autograd::{Param, Var, fields, params_mut};
 use maplet_data::{Dataset, TensorDataset};
-use maplet_nn_layers::{Module, Result, cross_entropy, mse};
+use maplet_nn_layers::{Module, Result, Sequential, cross_entropy, func, mse};
 use maplet_optim::{Adam, Sgd};
 use maplet_tensor::{DType, Tensor};
 use maplet_train::{Accuracy, Callback, Compile, Context, ErrorKind};
@@ -23,6 +23,27 @@ fn nan_in_the_first_epoch_leaves_the_weights_from_before() {
     assert_eq!(error.to_string(), text);
     assert!(matches!(error.kind(), ErrorKind::NotFinite { loss, .. } if loss.is_nan()));
     assert_eq!((trainer.model().weight(), trainer.steps()), (0.0, 0));
+}
+
+/// `−log` of what the weights make, which is below 0 after the first step.
+#[test]
+fn a_watched_training_names_the_layer_and_the_op() {
+    let model = || {
+        let log = func(|x: &Var| Ok(x.log().neg()));
+        let mut model = Sequential::input([1]).linear(1).no_bias().add(log).build(1).unwrap();
+        params_mut(&mut model)[0].1.set_value(Tensor::from([[1.0f32]])).unwrap();
+        model
+    };
+    // The loss (log w + 2)² rises with w at the rate 4 in w = 1: a step of 0.75 leads to w = −2.
+    let mut trainer = model().compile(Sgd::new(0.75), mse, ());
+    let error = trainer.fit(&twos(4), quiet(1).detect_anomaly()).unwrap_err().to_string();
+    let want = "epoch 1, step 2: layer 1 (Func): log: its output f32 [2, 1] is NaN at [0, 0], 2 of 2 elements NaN or \
+                infinite, from f32 [2, 1] within [-2, -2]; help: keep the inputs where the op is finite, with clamp(..) or \
+                a small number added";
+    assert_eq!(error, want);
+    assert_eq!(trainer.steps(), 1);
+    let error = model().compile(Sgd::new(0.75), mse, ()).fit(&twos(4), quiet(1)).unwrap_err().to_string();
+    assert!(error.starts_with("epoch 1, step 2: loss: it is NaN"), "{error}");
 }
 
 /// Remembers the weight of the end of the first epoch.
