@@ -39,6 +39,7 @@ mod layer_norm;
 mod transformer;
 mod positions;
 mod rotary;
+pub mod recurrent;
 pub mod init;
 mod loss;
 mod checkpoint;
@@ -71,6 +72,10 @@ pub use plan::{MAX_ACTIVATION, MAX_PARAMETERS};
 pub use pool2d::{AvgPool2d, MaxPool2d};
 pub use positions::{LearnedPositions, SinusoidalPositions, alibi, alibi_slopes};
 pub use prelu::{Prelu, PreluConfig, Rrelu};
+pub use recurrent::{
+    BahdanauAttention, Bidirectional, ConvLstm, ConvLstm1d, ConvLstm2d, ConvLstm3d, Gru, GruCell, Lstm, LstmCell,
+    LuongAttention, Merge, Recurrent, RecurrentCell, RecurrentOptions, Rnn, RnnCell, TimeDistributed, length_mask,
+};
 pub use reshape::{Flatten, Reshape};
 pub use rotary::{RotaryEmbedding, RotaryPairs};
 pub use sequential::{Row, Sequential};

@@ -45,7 +45,7 @@ pub use ops::finite::NotFinite;
 pub use ops::matmul::{Activation, Trans};
 pub use ops::optim::{AdamStep, SgdStep};
 pub use ops::padding::PadMode;
-pub use ops::recurrence::{Cell, Recurrence, RecurrentWeights};
+pub use ops::recurrence::{Cell, Recurrence, RecurrentWeights, check_lengths};
 pub use ops::recurrent::RecurrentRun;
 pub use ops::resample::{Interpolation, Resize, Taps};
 pub use ops::windows::{OutputSize, Pool};

@@ -69,24 +69,22 @@ impl Recurrence {
     pub(super) fn ends(&self, steps: usize) -> [usize; 2] {
         if self.reverse { [steps, 0] } else { [0, steps] }
     }
+}
 
-    /// An error unless there is a possible length for each sequence.
-    ///
-    /// # Errors
-    /// Another number of lengths than `batch`, or one outside `1..=steps`.
-    pub fn check_lengths(&self, steps: usize, batch: usize) -> Result<()> {
-        let Some(lengths) = &self.lengths else { return Ok(()) };
-        let op = self.cell.op();
-        if lengths.len() != batch {
-            let what = format!("{} lengths for {batch} sequences", lengths.len());
-            return Err(Error::shape(op, what, "give one for each"));
-        }
-        match lengths.iter().position(|length| !(1..=steps).contains(length)) {
-            None => Ok(()),
-            Some(i) => {
-                let what = format!("length {} of sequence {i}, which has {steps} steps", lengths[i]);
-                Err(Error::value(op, what, format!("use 1 to {steps}")))
-            }
+/// An error unless there is a possible length for each of `batch` sequences of so many steps.
+///
+/// # Errors
+/// Another number of lengths than sequences, or one outside `1..=steps`.
+pub fn check_lengths(op: &'static str, lengths: &[usize], batch: usize, steps: usize) -> Result<()> {
+    if lengths.len() != batch {
+        let what = format!("{} lengths for {batch} sequences", lengths.len());
+        return Err(Error::shape(op, what, "give one for each"));
+    }
+    match lengths.iter().position(|length| !(1..=steps).contains(length)) {
+        None => Ok(()),
+        Some(i) => {
+            let what = format!("length {} of sequence {i}, which has {steps} steps", lengths[i]);
+            Err(Error::value(op, what, format!("use 1 to {steps}")))
         }
     }
 }
@@ -116,6 +114,22 @@ impl<W> RecurrentWeights<W> {
             bias_hh: self.bias_hh.as_ref().map(&f),
             weight_hr: self.weight_hr.as_ref().map(&f),
         }
+    }
+
+    /// Each weight with its name, in PyTorch's order.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &W)> {
+        let Self { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr } = self;
+        let always = [("weight_ih", weight_ih), ("weight_hh", weight_hh)];
+        let maybe = [("bias_ih", bias_ih), ("bias_hh", bias_hh), ("weight_hr", weight_hr)];
+        always.into_iter().chain(maybe.into_iter().filter_map(|(name, weight)| Some((name, weight.as_ref()?))))
+    }
+
+    /// Each weight with its name, to be changed.
+    pub fn named_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut W)> {
+        let Self { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr } = self;
+        let always = [("weight_ih", weight_ih), ("weight_hh", weight_hh)];
+        let maybe = [("bias_ih", bias_ih), ("bias_hh", bias_hh), ("weight_hr", weight_hr)];
+        always.into_iter().chain(maybe.into_iter().filter_map(|(name, weight)| Some((name, weight.as_mut()?))))
     }
 }
 
@@ -193,7 +207,7 @@ pub(super) fn check(
     weights.weight_hr.map_or(Ok(()), |weight| expect("weight_hr", weight, &[state, hidden]))?;
     expect("h0", h0, &[batch, state_size])?;
     c0.map_or(Ok(()), |c0| expect("c0", c0, &[batch, hidden]))?;
-    recurrence.check_lengths(steps, batch)?;
+    recurrence.lengths.as_ref().map_or(Ok(()), |lengths| check_lengths(op, lengths, batch, steps))?;
     let memory = if matches!(cell, Cell::Lstm | Cell::Gru) { hidden } else { 0 };
     let projected = if weights.weight_hr.is_some() { hidden } else { 0 };
     Ok(Sizes { steps, batch, input, hidden, state: state_size, width, memory, projected })
