@@ -57,7 +57,7 @@ macro_rules! families {
     };
 }
 
-families!(linear);
+families!(attention, linear);
 
 /// Things of the catalogue that have a counterpart in PyTorch and no entry here, each with its reason.
 pub const WITHOUT: &[(&str, &str)] = &[];
