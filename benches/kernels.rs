@@ -5,7 +5,8 @@
 use std::hint::black_box;
 
 use criterion::Criterion;
-use maplet::tensor::{Activation, AdamStep, Result, Rng, Tensor, Trans, Window2d, par};
+use maplet::tensor::optim::{AdamRule, Now};
+use maplet::tensor::{Activation, Result, Rng, Tensor, Trans, Window2d, par};
 
 fn main() -> Result<()> {
     par::enter(|| {
@@ -79,17 +80,10 @@ fn conv_pool(criterion: &mut Criterion) -> Result<()> {
 fn adam(criterion: &mut Criterion) -> Result<()> {
     let (mut p, g) = (random([128, 5408]), random([128, 5408]));
     let (mut m, mut v) = (p.zeros_like(), p.zeros_like());
-    let mut step = AdamStep {
-        learning_rate: 1e-3,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.0,
-        decoupled: false,
-        step: 0,
-    };
+    let rule = AdamRule::<false> { beta1: 0.9, beta2: 0.999, eps: 1e-8, amsgrad: false };
+    let mut now = Now { learning_rate: 1e-3, weight_decay: 0.0, step: 0 };
     bench(criterion, "adam_692k", || {
-        step.step += 1;
-        p.adam_step(&g, &mut m, &mut v, &step)
+        now.step += 1;
+        p.update(&g, [&mut m, &mut v], rule, now)
     })
 }

@@ -60,6 +60,22 @@ impl Grads {
         self.grads.get(&key).or_else(|| self.retained.get(&key))
     }
 
+    /// Sets the gradient of a parameter or a recorded value: for gradients that were not found by a walk, or changed
+    /// since. A value that was never recorded has none, and nothing is set.
+    ///
+    /// ```
+    /// use maplet_autograd::{Grads, Param, Tensor};
+    ///
+    /// let (weight, mut grads) = (Param::new(Tensor::from([1.0f32])), Grads::default());
+    /// grads.set(&weight, Tensor::from([0.5f32]));
+    /// assert_eq!(grads.norm(), 0.5);
+    /// ```
+    pub fn set(&mut self, leaf: &impl Leaf, grad: Tensor) {
+        if let Some(key) = leaf.key() {
+            self.grads.insert(key, Var::from(grad));
+        }
+    }
+
     /// Every gradient.
     pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
         self.grads.values().map(Var::value)

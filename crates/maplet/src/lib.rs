@@ -62,7 +62,12 @@ pub mod prelude {
         func, init, l1, mse,
     };
     #[cfg(feature = "optim")]
-    pub use maplet_optim::{Adam, AdamW, Constant, Cosine, Group, Optimizer, Schedule, Sgd, StepDecay};
+    pub use maplet_optim::{
+        Accumulate, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Asgd, Chained, Constant, Cosine, CosineRestarts,
+        Cycle, Cyclic, Ema, ExponentialDecay, Group, Lamb, Lbfgs, LineSearch, LinearRamp, Lion, Lookahead,
+        MultiStepDecay, Muon, Nadam, Noam, OneCycle, Optimizer, Partition, PolynomialDecay, Radam, ReduceOnPlateau,
+        Rmsprop, Rprop, Sam, Schedule, Sequence, Sgd, StepDecay, Swa,
+    };
     #[cfg(feature = "tensor")]
     pub use maplet_tensor::{Activation, Axes, DType, Element, Rng, Shape, Tensor, Trans, Window2d};
     #[cfg(feature = "train")]

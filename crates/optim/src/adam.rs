@@ -1,14 +1,20 @@
 //! [`Adam`] and [`AdamW`]: steps of a size of their own for every weight.
 
-use crate::descent::{Descent, Now, Rule};
+use crate::descent::{Descent, Rule, parts};
 use crate::{Error, Result};
 use maplet_autograd::Tensor;
-use maplet_tensor::AdamStep;
+use maplet_tensor::optim::{AdamRule, Now};
 
 /// Adaptive moment estimation; its weight decay joins the gradient (L2).
 ///
 /// `g = gradient + weight_decay · p`; `m = β₁·m + (1 − β₁)·g`; `v = β₂·v + (1 − β₂)·g²`;
 /// `p −= learning_rate · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + eps)`, where `t` counts the updates of the parameter.
+///
+/// PyTorch: `optim.Adam`; Keras: `Adam`.
+///
+/// # Numerics
+/// Means below the smallest normal number count as zero: those of weights that get no gradient any more would otherwise
+/// decay into subnormal numbers, which are a hundred times slower. So for all optimizers.
 ///
 /// # Reference
 /// Kingma & Ba (2015), "Adam: A Method for Stochastic Optimization", algorithm 1.
@@ -31,24 +37,19 @@ pub type Adam = Descent<AdamRule<false>>;
 /// As [`Adam`], but its weight decay shrinks the parameter itself: `p −= learning_rate · weight_decay · p`, 0.01 unless
 /// set.
 ///
+/// PyTorch: `optim.AdamW`; Keras: `AdamW`.
+///
 /// # Reference
 /// Loshchilov & Hutter (2019), "Decoupled Weight Decay Regularization", algorithm 2, with the decay in units of the
 /// rate as in PyTorch.
 pub type AdamW = Descent<AdamRule<true>>;
 
-/// The rule of [`Adam`] and [`AdamW`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamRule<const DECOUPLED: bool> {
-    beta1: f64,
-    beta2: f64,
-    eps: f64,
-}
-
 impl<const DECOUPLED: bool> Descent<AdamRule<DECOUPLED>> {
     /// With this rate, β 0.9 and 0.999, eps 1e-8.
     pub fn new(learning_rate: f64) -> Self {
         let weight_decay = if DECOUPLED { 0.01 } else { 0.0 };
-        Self::with_rule(AdamRule { beta1: 0.9, beta2: 0.999, eps: 1e-8 }, learning_rate, weight_decay)
+        let rule = AdamRule { beta1: 0.9, beta2: 0.999, eps: 1e-8, amsgrad: false };
+        Self::with_rule(rule, learning_rate, weight_decay)
     }
 
     /// The decays of the means of gradients and of squared gradients.
@@ -62,28 +63,37 @@ impl<const DECOUPLED: bool> Descent<AdamRule<DECOUPLED>> {
         self.rule.eps = eps;
         self
     }
+
+    /// Divides by the largest second mean so far instead of the present one.
+    ///
+    /// # Reference
+    /// Reddi, Kale & Kumar (2018), "On the Convergence of Adam and Beyond", algorithm 2.
+    pub fn amsgrad(mut self) -> Self {
+        self.rule.amsgrad = true;
+        self
+    }
 }
 
 impl<const DECOUPLED: bool> Rule for AdamRule<DECOUPLED> {
     const NAME: &'static str = if DECOUPLED { "adamw" } else { "adam" };
 
-    fn memory(&self) -> &'static [&'static str] {
-        &["exp_avg", "exp_avg_sq"]
+    fn memory(&self, _: usize) -> &'static [&'static str] {
+        if self.amsgrad { &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"] } else { &["exp_avg", "exp_avg_sq"] }
+    }
+
+    fn momentum_mut(&mut self) -> Option<&mut f64> {
+        Some(&mut self.beta1)
     }
 
     fn check(&self) -> Result<()> {
-        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            Error::unless((0.0..1.0).contains(&beta), Self::NAME, name, beta, "use a number from 0 to below 1")?;
-        }
-        let fine = self.eps.is_finite() && self.eps >= 0.0;
-        Error::unless(fine, Self::NAME, "eps", self.eps, "use a finite number, 0 or more")
+        Error::unless_decays(Self::NAME, [("beta1", self.beta1), ("beta2", self.beta2)])?;
+        Error::unless_finite(Self::NAME, "eps", self.eps)
     }
 
     fn update(&self, param: &mut Tensor, grad: &Tensor, memory: &mut [Tensor], now: Now) -> maplet_tensor::Result<()> {
-        let Self { beta1, beta2, eps } = *self;
-        let Now { learning_rate, weight_decay, step } = now;
-        let step = AdamStep { learning_rate, beta1, beta2, eps, weight_decay, decoupled: DECOUPLED, step };
-        let [m, v] = memory else { unreachable!("memory() names two tensors") };
-        param.adam_step(grad, m, v, &step)
+        match self.amsgrad {
+            true => param.update(grad, parts::<3>(memory), *self, now),
+            false => param.update(grad, parts::<2>(memory), *self, now),
+        }
     }
 }

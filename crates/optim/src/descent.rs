@@ -3,21 +3,53 @@
 
 use crate::{Error, Group, Optimizer, OptimizerState, Result, Schedule};
 use maplet_autograd::{Grads, Param, Tensor, Visit, params_mut};
+use maplet_tensor::Shape;
+use maplet_tensor::optim::Now;
 use std::collections::BTreeMap;
 
 /// How one parameter is updated: what makes an optimizer this one.
-pub trait Rule: Send {
+///
+/// A rule that looks at one element at a time is a [`OnePass`](maplet_tensor::optim::OnePass) besides, and its
+/// [`update`](Self::update) one call of [`Tensor::update`].
+pub trait Rule: Copy + Send {
     /// `adam`
     const NAME: &'static str;
 
-    /// What it remembers of each parameter: tensors of the parameter's shape, zeros at first, by PyTorch's names.
-    fn memory(&self) -> &'static [&'static str];
+    /// What it remembers of a parameter with so many axes, by PyTorch's names. Parameters with two axes and with more
+    /// are the same to it.
+    fn memory(&self, rank: usize) -> &'static [&'static str];
+
+    /// The shape of one of these tensors: the parameter's own, unless this says otherwise.
+    fn memory_shape(&self, name: &str, param: Shape) -> Shape {
+        let _ = name;
+        param
+    }
+
+    /// What the elements of one of these tensors are before the first update: zeros, unless this says otherwise.
+    fn memory_start(&self, name: &str, now: Now) -> f64 {
+        let _ = (name, now);
+        0.0
+    }
+
+    /// Its momentum or β₁, for schedules that change it.
+    fn momentum_mut(&mut self) -> Option<&mut f64> {
+        None
+    }
 
     /// Whether its own numbers are possible.
     ///
     /// # Errors
     /// One that is not.
     fn check(&self) -> Result<()>;
+
+    /// Whether it can update a parameter of this shape.
+    ///
+    /// # Errors
+    /// What it needs.
+    fn check_shape(&self, shape: Shape) -> Result<(), &'static str> {
+        let _ = shape;
+        Ok(())
+    }
 
     /// Updates one parameter, and its memory in the order of [`memory`](Self::memory), in place.
     ///
@@ -26,20 +58,15 @@ pub trait Rule: Send {
     fn update(&self, param: &mut Tensor, grad: &Tensor, memory: &mut [Tensor], now: Now) -> maplet_tensor::Result<()>;
 }
 
-/// The numbers of one update of one parameter.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Now {
-    /// After schedule and group.
-    pub learning_rate: f64,
-    /// The group's.
-    pub weight_decay: f64,
-    /// The number of this update of this parameter, from 1.
-    pub step: u64,
+/// The tensors of a parameter's memory, one by one.
+pub(crate) fn parts<const N: usize>(memory: &mut [Tensor]) -> [&mut Tensor; N] {
+    let memory: &mut [Tensor; N] = memory.try_into().expect("as many tensors as Rule::memory names");
+    memory.each_mut()
 }
 
 /// An optimizer: a [`Rule`], and everything around it.
 ///
-/// Use it by the names of its rules: [`Sgd`](crate::Sgd), [`Adam`](crate::Adam), [`AdamW`](crate::AdamW).
+/// Use it by the names of its rules: [`Sgd`](crate::Sgd), [`Adam`](crate::Adam), [`AdamW`](crate::AdamW) and so on.
 ///
 /// Numbers are not checked when they are set but by [`Optimizer::check`], which every step calls.
 pub struct Descent<R> {
@@ -47,6 +74,7 @@ pub struct Descent<R> {
     learning_rate: f64,
     weight_decay: f64,
     groups: Vec<(Predicate, Group)>,
+    maximize: bool,
     clip_norm: Option<f64>,
     clip_value: Option<f64>,
     schedule: Option<Box<dyn Schedule>>,
@@ -64,16 +92,19 @@ type Predicate = Box<dyn Fn(&str) -> bool + Send + Sync>;
 struct Memory {
     /// The updates it had.
     steps: u64,
+    names: &'static [&'static str],
     tensors: Vec<Tensor>,
 }
 
 impl<R: Rule> Descent<R> {
-    pub(crate) fn with_rule(rule: R, learning_rate: f64, weight_decay: f64) -> Self {
+    /// An optimizer of this rule, which may be your own.
+    pub fn with_rule(rule: R, learning_rate: f64, weight_decay: f64) -> Self {
         Self {
             rule,
             learning_rate,
             weight_decay,
             groups: Vec::new(),
+            maximize: false,
             clip_norm: None,
             clip_value: None,
             schedule: None,
@@ -103,6 +134,12 @@ impl<R: Rule> Descent<R> {
         self
     }
 
+    /// Goes up instead of down: for a number that should grow.
+    pub fn maximize(mut self) -> Self {
+        self.maximize = true;
+        self
+    }
+
     /// Scales all gradients down together, so that their Euclidean norm is at most `max`.
     ///
     /// A gradient that is not finite is then an error that names the parameter, before anything is changed.
@@ -120,10 +157,19 @@ impl<R: Rule> Descent<R> {
         self
     }
 
-    /// Multiplies the rate with a function of the step.
+    /// Multiplies the rate with a function of the step. A schedule that has a momentum sets that too.
     pub fn schedule(mut self, schedule: impl Schedule + 'static) -> Self {
         self.schedule = Some(Box::new(schedule));
+        self.follow_momentum();
         self
+    }
+
+    /// Takes over the schedule's momentum for the next step, if it has one.
+    fn follow_momentum(&mut self) {
+        let momentum = self.schedule.as_ref().and_then(|schedule| schedule.momentum(self.steps));
+        if let (Some(momentum), Some(place)) = (momentum, self.rule.momentum_mut()) {
+            *place = momentum;
+        }
     }
 
     fn factor(&self) -> f64 {
@@ -140,15 +186,27 @@ impl<R: Rule> Descent<R> {
         }
     }
 
-    /// An error unless every remembered tensor is of its parameter's shape and type.
-    fn check_memory(&self, params: &[(String, &mut Param)]) -> Result<()> {
+    /// An error unless the rule can update every parameter, and what it remembers fits.
+    fn check_params(&self, params: &[(String, &mut Param)]) -> Result<()> {
         for (path, param) in params {
+            let (shape, dtype) = (param.shape(), param.dtype());
+            if param.is_trainable() {
+                self.rule
+                    .check_shape(shape)
+                    .map_err(|help| Error::new(R::NAME, format!("`{path}` is {shape}"), help))?;
+            }
             let Some(memory) = self.memory.get(path) else { continue };
-            for (name, tensor) in self.rule.memory().iter().zip(&memory.tensors) {
-                let (there, here) = ((tensor.shape(), tensor.dtype()), (param.shape(), param.dtype()));
-                if there != here {
-                    let what = format!("`{path}` is {} {}, its {name} {} {}", here.1, here.0, there.1, there.0);
-                    return Err(Error::new(R::NAME, what, "load the state of a model of the same sizes"));
+            let names = self.rule.memory(shape.rank());
+            if memory.names != names {
+                let what = format!("`{path}` is {shape}, its state has {}, not {}", list(memory.names), list(names));
+                return Err(Error::new(R::NAME, what, SIZES));
+            }
+            for (name, tensor) in names.iter().zip(&memory.tensors) {
+                let expected = (self.rule.memory_shape(name, shape), dtype);
+                if (tensor.shape(), tensor.dtype()) != expected {
+                    let there = format!("{} {}", tensor.dtype(), tensor.shape());
+                    let what = format!("`{path}` is {dtype} {shape}, its {name} {there}");
+                    return Err(Error::new(R::NAME, what, SIZES));
                 }
             }
         }
@@ -162,10 +220,23 @@ impl<R: Rule> Descent<R> {
         Ok(())
     }
 
+    /// The memory of a parameter before its first update.
+    fn fresh(rule: &R, param: &Tensor, now: Now) -> Memory {
+        let names = rule.memory(param.rank());
+        let tensor = |name: &&str| {
+            let tensor = Tensor::full(rule.memory_shape(name, param.shape()), rule.memory_start(name, now));
+            tensor.to_dtype(param.dtype())
+        };
+        Memory { steps: 0, names, tensors: names.iter().map(tensor).collect() }
+    }
+
     /// The gradients to use, one for each parameter that is to be updated.
     fn clipped(&self, params: &[(String, &mut Param)], grads: &Grads) -> Result<Vec<Option<Tensor>>> {
         let of = |param: &Param| grads.of(param).filter(|_| param.is_trainable()).cloned();
         let mut clipped: Vec<Option<Tensor>> = params.iter().map(|(_, param)| of(param)).collect();
+        if self.maximize {
+            clipped.iter_mut().flatten().for_each(|grad| *grad = grad.neg());
+        }
         if let Some(max) = self.clip_value {
             clipped.iter_mut().flatten().for_each(|grad| *grad = grad.clamp(-max, max));
         }
@@ -191,9 +262,10 @@ impl<R: Rule> Descent<R> {
 impl<R: Rule> Optimizer for Descent<R> {
     fn step(&mut self, model: &mut dyn Visit, grads: &Grads) -> Result<()> {
         self.check()?;
+        self.follow_momentum();
         let rate = self.current_learning_rate();
         let mut params = params_mut(model);
-        self.check_memory(&params)?;
+        self.check_params(&params)?;
         let clipped = self.clipped(&params, grads)?;
         if grads.has_states() {
             grads.apply_states(model)?; // before the update: a pass may have replaced parameters too
@@ -203,11 +275,10 @@ impl<R: Rule> Optimizer for Descent<R> {
             let Some(grad) = grad else { continue };
             let (learning_rate, weight_decay) = self.numbers(&path, rate);
             let param = param.value_mut();
-            let fresh =
-                || Memory { steps: 0, tensors: self.rule.memory().iter().map(|_| param.zeros_like()).collect() };
-            let memory = self.memory.entry(path.clone()).or_insert_with(fresh);
+            let first = Now { learning_rate, weight_decay, step: 1 };
+            let memory = self.memory.entry(path.clone()).or_insert_with(|| Self::fresh(&self.rule, param, first));
             memory.steps += 1;
-            let now = Now { learning_rate, weight_decay, step: memory.steps };
+            let now = Now { step: memory.steps, ..first };
             let result = self.rule.update(param, &grad, &mut memory.tensors, now);
             result.map_err(|error| Error::new(R::NAME, format!("parameter `{path}`: {error}"), ""))?;
         }
@@ -217,9 +288,7 @@ impl<R: Rule> Optimizer for Descent<R> {
     }
 
     fn check(&self) -> Result<()> {
-        const COUNT: &str = "use a finite number, 0 or more";
-        let counts = |x: f64| x.is_finite() && x >= 0.0;
-        let check = |name: &str, value: f64| Error::unless(counts(value), R::NAME, name, value, COUNT);
+        let check = |name: &str, value: f64| Error::unless_finite(R::NAME, name, value);
         check("learning_rate", self.learning_rate)?;
         check("weight_decay", self.weight_decay)?;
         for (_, group) in &self.groups {
@@ -232,6 +301,11 @@ impl<R: Rule> Optimizer for Descent<R> {
         }
         self.schedule.as_ref().map_or(Ok(()), |schedule| schedule.check())?;
         check(&format!("the schedule's factor for step {}", self.steps), self.factor())?;
+        let momentum = self.schedule.as_ref().and_then(|schedule| schedule.momentum(self.steps));
+        if momentum.is_some() && { self.rule }.momentum_mut().is_none() {
+            let what = "the schedule sets a momentum, which this optimizer does not have";
+            return Err(Error::new(R::NAME, what, "leave the schedule's momentum out"));
+        }
         self.rule.check()
     }
 
@@ -259,7 +333,7 @@ impl<R: Rule> Optimizer for Descent<R> {
         let mut tensors = Vec::new();
         for (path, memory) in &self.memory {
             tensors.push((format!("{path}.step"), Tensor::scalar(memory.steps as i64)));
-            for (name, tensor) in self.rule.memory().iter().zip(&memory.tensors) {
+            for (name, tensor) in memory.names.iter().zip(&memory.tensors) {
                 tensors.push((format!("{path}.{name}"), tensor.clone()));
             }
         }
@@ -272,37 +346,53 @@ impl<R: Rule> Optimizer for Descent<R> {
             let what = format!("the state is one of `{}`", state.optimizer);
             return Err(Error::new(R::NAME, what, "build the optimizer that was saved"));
         }
-        let (memory, rate) = read(&state, self.rule.memory())
+        // What is remembered may depend on the number of axes, which a state does not tell.
+        let layouts = [0, 1, 2].map(|rank| self.rule.memory(rank));
+        let (memory, rate) = read(&state, &layouts)
             .map_err(|what| Error::new(R::NAME, what, "the state was saved with other options, or is damaged"))?;
         (self.memory, self.learning_rate, self.steps, self.loaded) = (memory, rate, state.step, true);
         Ok(())
     }
 }
 
+const SIZES: &str = "load the state of a model of the same sizes";
+
+fn list(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
+}
+
 /// The memory of each parameter, and the base rate; or what is wrong.
-fn read(state: &OptimizerState, names: &[&str]) -> Result<(BTreeMap<String, Memory>, f64), String> {
-    let mut found: BTreeMap<&str, (Option<u64>, Vec<Option<Tensor>>)> = BTreeMap::new();
+fn read(
+    state: &OptimizerState,
+    layouts: &[&'static [&'static str]],
+) -> Result<(BTreeMap<String, Memory>, f64), String> {
+    let mut found: BTreeMap<&str, BTreeMap<&str, &Tensor>> = BTreeMap::new();
     for (name, tensor) in &state.tensors {
         let (path, part) = name.rsplit_once('.').unwrap_or(("", name));
-        let (steps, tensors) = found.entry(path).or_insert_with(|| (None, vec![None; names.len()]));
-        let twice = match (part, names.iter().position(|name| *name == part)) {
-            ("step", _) => {
-                let count = tensor.item::<i64>().ok().and_then(|count| u64::try_from(count).ok());
-                steps.replace(count.ok_or_else(|| format!("`{name}` is no number of steps"))?).is_some()
-            }
-            (_, Some(i)) => tensors[i].replace(tensor.clone()).is_some(),
-            _ => return Err(format!("the state has `{name}`, which this optimizer does not keep")),
-        };
-        if twice {
+        if part != "step" && !layouts.iter().any(|names| names.contains(&part)) {
+            return Err(format!("the state has `{name}`, which this optimizer does not keep"));
+        }
+        if found.entry(path).or_default().insert(part, tensor).is_some() {
             return Err(format!("the state has `{name}` twice"));
         }
     }
     let mut memory = BTreeMap::new();
-    for (path, (steps, tensors)) in found {
-        let steps = steps.ok_or_else(|| format!("the state lacks `{path}.step`"))?;
-        let parts = names.iter().zip(tensors);
-        let parts = parts.map(|(part, tensor)| tensor.ok_or_else(|| format!("the state lacks `{path}.{part}`")));
-        memory.insert(path.to_string(), Memory { steps, tensors: parts.collect::<Result<_, _>>()? });
+    for (path, mut parts) in found {
+        let steps = parts.remove("step").ok_or_else(|| format!("the state lacks `{path}.step`"))?;
+        let steps = steps.item::<i64>().ok().and_then(|count| u64::try_from(count).ok());
+        let steps = steps.ok_or_else(|| format!("`{path}.step` is no number of steps"))?;
+        let fits = |names: &&&[&str]| names.len() == parts.len() && names.iter().all(|name| parts.contains_key(name));
+        let Some(names) = layouts.iter().find(fits) else {
+            let near = layouts.iter().find(|names| names.iter().any(|name| parts.contains_key(name)));
+            let missing = near.unwrap_or(&layouts[0]).iter().find(|name| !parts.contains_key(*name));
+            return Err(missing.map_or_else(
+                || format!("the state of `{path}` is of two kinds: {}", list(&parts.into_keys().collect::<Vec<_>>())),
+                |name| format!("the state lacks `{path}.{name}`"),
+            ));
+        };
+        let tensors = names.iter().map(|name| parts[name].clone()).collect();
+        memory.insert(path.to_string(), Memory { steps, names, tensors });
     }
     let rate = state.numbers.iter().find(|(name, _)| name == "learning_rate").map(|(_, rate)| *rate);
     Ok((memory, rate.ok_or("the state lacks the number `learning_rate`")?))

@@ -22,11 +22,32 @@ impl Error {
     pub(crate) fn unless(fine: bool, op: &'static str, name: &str, value: f64, help: &str) -> Result<()> {
         if fine { Ok(()) } else { Err(Self::new(op, format!("{name} is {value}"), help)) }
     }
+
+    /// An error unless `value` is finite and not negative.
+    pub(crate) fn unless_finite(op: &'static str, name: &str, value: f64) -> Result<()> {
+        Self::unless(value.is_finite() && value >= 0.0, op, name, value, "use a finite number, 0 or more")
+    }
+
+    /// An error unless `value` is a decay: from 0 to below 1.
+    pub(crate) fn unless_decay(op: &'static str, name: &str, value: f64) -> Result<()> {
+        Self::unless((0.0..1.0).contains(&value), op, name, value, "use a number from 0 to below 1")
+    }
+
+    /// An error unless every one of these is a decay.
+    pub(crate) fn unless_decays<const N: usize>(op: &'static str, values: [(&str, f64); N]) -> Result<()> {
+        values.into_iter().try_for_each(|(name, value)| Self::unless_decay(op, name, value))
+    }
 }
 
 impl From<maplet_autograd::Error> for Error {
     fn from(error: maplet_autograd::Error) -> Self {
         Self(error)
+    }
+}
+
+impl From<maplet_tensor::Error> for Error {
+    fn from(error: maplet_tensor::Error) -> Self {
+        Self(error.into())
     }
 }
 

@@ -1,15 +1,17 @@
 //! [`Sgd`]: stochastic gradient descent, with momentum.
 
-use crate::descent::{Descent, Now, Rule};
+use crate::descent::{Descent, Rule, parts};
 use crate::{Error, Result};
 use maplet_autograd::Tensor;
-use maplet_tensor::SgdStep;
+use maplet_tensor::optim::{Now, SgdRule};
 
 /// Stochastic gradient descent.
 ///
 /// `g = gradient + weight_decay · p`; `u = momentum · u + (1 − dampening) · g`, the first time `u = g`; then
 /// `p −= learning_rate · u`, or with Nesterov `p −= learning_rate · (g + momentum · u)`. PyTorch's formulas: the rate
 /// stands outside the velocity.
+///
+/// PyTorch: `optim.SGD`; Keras: `SGD`.
 ///
 /// # Reference
 /// Polyak (1964), "Some methods of speeding up the convergence of iteration methods"; Sutskever, Martens, Dahl & Hinton
@@ -31,14 +33,6 @@ use maplet_tensor::SgdStep;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub type Sgd = Descent<SgdRule>;
-
-/// The rule of [`Sgd`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SgdRule {
-    momentum: f64,
-    dampening: f64,
-    nesterov: bool,
-}
 
 impl Sgd {
     /// With this rate, without momentum or decay.
@@ -68,15 +62,17 @@ impl Sgd {
 impl Rule for SgdRule {
     const NAME: &'static str = "sgd";
 
-    fn memory(&self) -> &'static [&'static str] {
+    fn memory(&self, _: usize) -> &'static [&'static str] {
         if self.momentum == 0.0 { &[] } else { &["momentum_buffer"] }
     }
 
+    fn momentum_mut(&mut self) -> Option<&mut f64> {
+        Some(&mut self.momentum)
+    }
+
     fn check(&self) -> Result<()> {
-        for (name, value) in [("momentum", self.momentum), ("dampening", self.dampening)] {
-            let fine = value.is_finite() && value >= 0.0;
-            Error::unless(fine, Self::NAME, name, value, "use a finite number, 0 or more")?;
-        }
+        Error::unless_finite(Self::NAME, "momentum", self.momentum)?;
+        Error::unless_finite(Self::NAME, "dampening", self.dampening)?;
         if self.nesterov && (self.momentum == 0.0 || self.dampening != 0.0) {
             let what = format!("nesterov with momentum {} and dampening {}", self.momentum, self.dampening);
             return Err(Error::new(Self::NAME, what, "it needs a momentum above 0 and no dampening"));
@@ -85,9 +81,9 @@ impl Rule for SgdRule {
     }
 
     fn update(&self, param: &mut Tensor, grad: &Tensor, memory: &mut [Tensor], now: Now) -> maplet_tensor::Result<()> {
-        let Self { momentum, dampening, nesterov } = *self;
-        let Now { learning_rate, weight_decay, step } = now;
-        let step = SgdStep { learning_rate, momentum, dampening, nesterov, weight_decay, first: step == 1 };
-        param.sgd_step(grad, memory.first_mut(), &step)
+        match memory.is_empty() {
+            true => param.update(grad, [], *self, now),
+            false => param.update(grad, parts::<1>(memory), *self, now),
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! Every optimizer against its published formula, restated here for one number in plain arithmetic.
 
 use maplet_autograd::{Grads, Param, Pass, Tensor, fields};
-use maplet_optim::{Adam, AdamW, Group, Optimizer, Sgd};
+use maplet_optim::{
+    Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Asgd, Group, Lamb, Lion, Muon, Nadam, OneCycle, Optimizer,
+    Radam, Rmsprop, Rprop, Schedule, Sgd,
+};
 
 /// Two parameters, so that groups and clipping have something to tell apart.
 struct Model {
@@ -90,6 +93,128 @@ fn adamw() {
     check(adamw().weight_decay(0.3), [[0.0; 2]; 2], |_, t, p, g, m| adam_restated(t, p, g, m, 0.01, 0.0, 0.3));
 }
 
+/// Dozat's algorithm 2 with PyTorch's decay of the momentum; `m` is both means and the product of momenta.
+#[test]
+fn nadam() {
+    let nadam = Nadam::new(0.01).betas(0.8, 0.95).eps(1e-4).momentum_decay(0.1).weight_decay(0.3);
+    check(nadam, [[0.0, 0.0, 1.0]; 2], |_, t, p, g, m| {
+        let g = g + 0.3 * p;
+        let mu = |t: usize| 0.8 * (1.0 - 0.5 * 0.96f64.powf(t as f64 * 0.1));
+        m[0] = 0.8 * m[0] + (1.0 - 0.8) * g;
+        m[1] = 0.95 * m[1] + (1.0 - 0.95) * g * g;
+        m[2] *= mu(t + 1);
+        let m_hat = mu(t + 2) * m[0] / (1.0 - m[2] * mu(t + 2)) + (1.0 - mu(t + 1)) * g / (1.0 - m[2]);
+        let v_hat = m[1] / (1.0 - 0.95f64.powi(t as i32 + 1));
+        p - 0.01 * m_hat / (v_hat.sqrt() + 1e-4)
+    });
+}
+
+/// `torch.optim.ASGD`'s documented algorithm; the memory is η and the average.
+#[test]
+fn asgd() {
+    let asgd = || Asgd::new(0.1).lambda(0.01).alpha(0.5).t0(10.0).weight_decay(0.3);
+    let restated = |t: usize, p: f64, g: f64, eta: &mut f64| {
+        if t == 0 {
+            *eta = 0.1;
+        }
+        let p = (1.0 - 0.01 * *eta) * p - *eta * (g + 0.3 * p);
+        *eta = 0.1 / (1.0 + 0.01 * 0.1 * (t + 1) as f64).powf(0.5);
+        p
+    };
+    check(asgd(), [[0.0]; 2], |_, t, p, g, [eta]| restated(t, p, g, eta));
+    // The average: the last value until t0, then the mean of those since.
+    let (mut model, mut asgd, mut values) = (model(), asgd(), Vec::new());
+    for _ in 0..25 {
+        let grads = gradients(&model);
+        asgd.step(&mut model, &grads).unwrap();
+        values.push(model.weight.value().as_slice::<f64>().unwrap()[0]);
+    }
+    let state = asgd.state();
+    let average = state.tensors.iter().find(|(name, _)| name == "weight.ax").unwrap();
+    let expected = values[11..].iter().sum::<f64>() / 14.0; // μ is 1 up to the twelfth update
+    assert!((average.1.as_slice::<f64>().unwrap()[0] - expected).abs() < 1e-14);
+}
+
+/// Riedmiller & Braun's rule without backtracking; the memory is the gradient before and the step.
+#[test]
+fn rprop() {
+    check(Rprop::new(0.3).etas(0.4, 1.5).step_sizes(1e-3, 0.5), [[0.0, 0.3]; 2], |_, _, p, g, [before, step]| {
+        let turn = g * *before;
+        if turn > 0.0 {
+            *step = f64::min(*step * 1.5, 0.5);
+        } else if turn < 0.0 {
+            *step = f64::max(*step * 0.4, 1e-3);
+        }
+        *before = if turn < 0.0 { 0.0 } else { g };
+        if *before == 0.0 { p } else { p - before.signum() * *step }
+    });
+}
+
+/// You et al., algorithm 2: both norms are of six equal elements.
+#[test]
+fn lamb() {
+    let lamb = Lamb::new(0.01).betas(0.8, 0.95).eps(1e-4).weight_decay(0.3);
+    check(lamb, [[0.0; 2]; 2], |_, t, p, g, m| {
+        m[0] = 0.8 * m[0] + (1.0 - 0.8) * g;
+        m[1] = 0.95 * m[1] + (1.0 - 0.95) * g * g;
+        let first = m[0] / (1.0 - 0.8f64.powi(t as i32 + 1));
+        let second = m[1] / (1.0 - 0.95f64.powi(t as i32 + 1));
+        let r = first / (second.sqrt() + 1e-4) + 0.3 * p;
+        p - 0.01 * (6.0 * p * p).sqrt() / (6.0 * r * r).sqrt() * r
+    });
+}
+
+/// Shazeer & Stern, algorithm 4, for a matrix of equal elements: its rows and columns have the means `g²`.
+#[test]
+fn adafactor() {
+    let adafactor = Adafactor::new(0.05).beta2_decay(-0.5).eps(1e-8, 1e-2).clip(1.0).weight_decay(0.3);
+    check(adafactor, [[0.0]; 2], |_, t, p, g, [v]| {
+        let t = (t + 1) as f64;
+        let new = t.powf(-0.5);
+        *v = (1.0 - new) * *v + new * g * g;
+        let (u, alpha) = (g / v.sqrt(), f64::max(1e-2, p.abs()) * f64::min(0.05, 1.0 / t.sqrt()));
+        p - 0.05 * 0.3 * p - alpha * u / f64::max(1.0, u.abs())
+    });
+}
+
+/// A matrix of equal elements has one singular value, its norm; the iteration is then one of numbers.
+#[test]
+fn muon() {
+    for nesterov in [true, false] {
+        let muon = Muon::new(0.01).momentum(0.9).nesterov(nesterov).weight_decay(0.3);
+        check(muon, [[0.0]; 2], |_, _, p, g, [m]| {
+            *m = 0.9 * *m + (1.0 - 0.9) * g;
+            let u: f64 = if nesterov { 0.9 * *m + (1.0 - 0.9) * g } else { *m };
+            let mut s = u.signum();
+            for _ in 0..5 {
+                s = 3.4445 * s - 4.7750 * s.powi(3) + 2.0315 * s.powi(5);
+            }
+            p - 0.01 * 0.3 * p - 0.01 * s / 6f64.sqrt() // [2, 3] is not tall: the scale is 1
+        });
+    }
+}
+
+#[test]
+fn maximize_goes_up() {
+    check(Sgd::new(0.1).weight_decay(0.3).maximize(), [[]; 2], |_, _, p, g, _| p - 0.1 * (-g + 0.3 * p));
+    let lion = Lion::new(0.01).betas(0.8, 0.95).maximize();
+    check(lion, [[0.0]; 2], |_, _, p, g, [m]| {
+        let c: f64 = 0.8 * *m - (1.0 - 0.8) * g;
+        *m = 0.95 * *m - (1.0 - 0.95) * g;
+        p - 0.01 * c.signum()
+    });
+}
+
+#[test]
+fn a_schedule_may_cycle_the_momentum() {
+    let cycle = OneCycle::new(25).momentum_between(0.5, 0.9);
+    check(Sgd::new(0.1).schedule(cycle), [[0.0]; 2], |_, t, p, g, [b]| {
+        let momentum = cycle.momentum(t as u64).unwrap();
+        *b = if t == 0 { g } else { momentum * *b + g };
+        p - 0.1 * cycle.factor(t as u64) * *b
+    });
+}
+
 #[test]
 fn groups_and_schedules_change_rate_and_decay() {
     let bias = Group::new().learning_rate_factor(0.5).weight_decay(0.0);
@@ -127,12 +252,28 @@ fn clipping_bounds_elements_and_norms() {
 
 #[test]
 fn every_optimizer_finds_the_bottom_of_a_valley() {
-    let optimizers: [Box<dyn Optimizer>; 5] = [
+    // Steps of a size of their own need a rate that falls.
+    let falling = |step: u64| 0.98f64.powi(step as i32);
+    let optimizers: [Box<dyn Optimizer>; 19] = [
         Box::new(Sgd::new(0.5)),
         Box::new(Sgd::new(0.1).momentum(0.9)),
         Box::new(Sgd::new(0.1).momentum(0.9).nesterov()),
         Box::new(Adam::new(0.05)),
+        Box::new(Adam::new(0.05).amsgrad()),
         Box::new(AdamW::new(0.05)),
+        Box::new(Adamax::new(0.05)),
+        Box::new(Nadam::new(0.05)),
+        Box::new(Radam::new(0.05)),
+        Box::new(Rmsprop::new(0.05).schedule(falling)),
+        Box::new(Rmsprop::new(0.05).centered().momentum(0.5).schedule(falling)),
+        Box::new(Adagrad::new(0.5)),
+        Box::new(Adadelta::new(20.0).schedule(falling)),
+        Box::new(Adafactor::new(0.2)),
+        Box::new(Lamb::new(0.05)),
+        Box::new(Lion::new(0.05).betas(0.8, 0.9).schedule(falling)),
+        Box::new(Muon::new(0.1).schedule(falling)),
+        Box::new(Rprop::new(0.05)),
+        Box::new(Asgd::new(0.5)),
     ];
     for mut optimizer in optimizers {
         let mut model = model();

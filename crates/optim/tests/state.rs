@@ -1,7 +1,10 @@
 //! What an optimizer remembers: saved and restored bit for bit, and refused where it does not fit.
 
 use maplet_autograd::{DType, Grads, Param, Pass, State, Tensor, fields};
-use maplet_optim::{Adam, AdamW, Cosine, Group, Optimizer, OptimizerState, Sgd};
+use maplet_optim::{
+    Accumulate, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Asgd, Cosine, Group, Lamb, Lion, Lookahead, Muon,
+    Nadam, OneCycle, Optimizer, OptimizerState, Partition, Radam, Rmsprop, Rprop, Schedule, Sgd,
+};
 
 struct Model {
     weight: Param,
@@ -38,11 +41,27 @@ fn bits(model: &Model) -> Vec<u32> {
 
 #[test]
 fn a_restored_optimizer_goes_on_bit_for_bit() {
-    let makers: [fn() -> Box<dyn Optimizer>; 4] = [
+    let makers: [fn() -> Box<dyn Optimizer>; 20] = [
         || Box::new(Sgd::new(0.1)),
         || Box::new(Sgd::new(0.1).momentum(0.9).dampening(0.1)),
-        || Box::new(Adam::new(0.1).schedule(Cosine::new(12).warm_up(3)).clip_norm(0.5)),
+        || Box::new(Sgd::new(0.1).schedule(OneCycle::new(20))),
+        || Box::new(Adam::new(0.1).schedule(Cosine::new(9).warm_up(3)).clip_norm(0.5)),
         || Box::new(AdamW::new(0.1)),
+        || Box::new(Adam::new(0.1).amsgrad().maximize()),
+        || Box::new(Adamax::new(0.1)),
+        || Box::new(Nadam::new(0.1)),
+        || Box::new(Radam::new(0.1).betas(0.9, 0.9)),
+        || Box::new(Rmsprop::new(0.1).momentum(0.9).centered()),
+        || Box::new(Adagrad::new(0.1).lr_decay(0.1)),
+        || Box::new(Adadelta::new(1.0)),
+        || Box::new(Adafactor::new(0.1)),
+        || Box::new(Lamb::new(0.1).weight_decay(0.1)),
+        || Box::new(Lion::new(0.1)),
+        || Box::new(Rprop::new(0.1)),
+        || Box::new(Asgd::new(0.1).t0(2.0)),
+        || Box::new(Partition::new(|_, param| param.shape().rank() == 2, Muon::new(0.1), Adam::new(0.1))),
+        || Box::new(Lookahead::new(Sgd::new(0.1).momentum(0.5)).every(3)),
+        || Box::new(Accumulate::new(3, Lookahead::new(Adam::new(0.1)).every(2))),
     ];
     for make in makers {
         let (mut whole, mut optimizer) = (model(3), make());
@@ -59,7 +78,7 @@ fn a_restored_optimizer_goes_on_bit_for_bit() {
         run(&mut halves, &mut *second, 5..10);
         assert_eq!(bits(&halves), bits(&whole), "{}", optimizer.name());
         assert!(second.state() == optimizer.state());
-        assert_eq!((second.learning_rate(), second.steps()), (0.07, 10));
+        assert_eq!((second.learning_rate(), second.steps()), (0.07, optimizer.steps()));
     }
 }
 
@@ -71,6 +90,10 @@ fn names_are_pytorchs_under_the_parameters_path() {
     };
     let adam = ["bias.step", "bias.exp_avg", "bias.exp_avg_sq", "weight.step", "weight.exp_avg", "weight.exp_avg_sq"];
     assert_eq!(names(&mut Adam::new(0.1)), adam);
+    let adafactor = ["bias.step", "bias.variance", "weight.step", "weight.row_var", "weight.col_var"];
+    assert_eq!(names(&mut Adafactor::new(0.1)), adafactor);
+    let wrapped = ["bias.step", "weight.step", "lookahead:bias", "lookahead:weight"];
+    assert_eq!(names(&mut Lookahead::new(Sgd::new(0.1))), wrapped);
     let sgd = ["bias.step", "bias.momentum_buffer", "weight.step", "weight.momentum_buffer"];
     assert_eq!(names(&mut Sgd::new(0.1).momentum(0.9)), sgd);
 }
@@ -103,6 +126,50 @@ fn a_state_that_does_not_fit_names_the_parameter_and_changes_nothing() {
     let expected = "adam: the loaded state has `head.bias`, the model has no such parameter; \
                     help: load the state of a model of the same structure";
     assert_eq!(step(3, other), expected);
+}
+
+#[test]
+fn memory_of_another_shape_than_the_parameters_is_checked_too() {
+    let text = |change: &dyn Fn(&mut OptimizerState)| {
+        let (mut model, mut adafactor, mut saved) = (model(3), Adafactor::new(0.1), Adafactor::new(0.1));
+        run(&mut model, &mut saved, 0..1);
+        let mut state = saved.state();
+        change(&mut state);
+        let grads = gradients(&model, 0);
+        adafactor.load_state(state).and_then(|()| adafactor.step(&mut model, &grads)).unwrap_err().to_string()
+    };
+    let sizes = "help: load the state of a model of the same sizes";
+    let rows = text(&|state| state.tensors[3].1 = Tensor::zeros([2, 3], DType::F32));
+    assert_eq!(rows, format!("adafactor: `weight` is f32 [2, 3], its row_var f32 [2, 3]; {sizes}"));
+    let vector = text(&|state| {
+        state.tensors.truncate(3);
+        state.tensors.push(("weight.variance".into(), Tensor::zeros([2, 3], DType::F32)));
+    });
+    let expected = "adafactor: `weight` is [2, 3], its state has `variance`, not `row_var`, `col_var`";
+    assert_eq!(vector, format!("{expected}; {sizes}"));
+    let damaged = "help: the state was saved with other options, or is damaged";
+    let lacks = text(&|state| drop(state.tensors.remove(4)));
+    assert_eq!(lacks, format!("adafactor: the state lacks `weight.col_var`; {damaged}"));
+    let both = text(&|state| state.tensors.push(("weight.variance".into(), Tensor::zeros([2, 3], DType::F32))));
+    assert_eq!(
+        both,
+        format!("adafactor: the state of `weight` is of two kinds: `col_var`, `row_var`, `variance`; {damaged}")
+    );
+}
+
+#[test]
+fn a_wrappers_state_is_of_the_wrapped() {
+    let mut lookahead = Lookahead::new(Adam::new(0.1));
+    let kind = "lookahead: the state is one of `adam`; help: build the optimizer that was saved";
+    assert_eq!(lookahead.load_state(Adam::new(0.1).state()).unwrap_err().to_string(), kind);
+    let inner = "adam: the state is one of `sgd`; help: build the optimizer that was saved";
+    let state = Lookahead::new(Sgd::new(0.1)).state();
+    assert_eq!(state.optimizer, "lookahead(sgd)");
+    assert_eq!(lookahead.load_state(state).unwrap_err().to_string(), inner);
+    let mut state = Accumulate::new(2, Sgd::new(0.1)).state();
+    state.numbers.retain(|(name, _)| name != "accumulate:count");
+    let count = "accumulate: the state lacks the number `accumulate:count`; help: it is damaged";
+    assert_eq!(Accumulate::new(2, Sgd::new(0.1)).load_state(state).unwrap_err().to_string(), count);
 }
 
 #[test]
@@ -175,8 +242,14 @@ fn frozen_parameters_stay_and_start_afresh_later() {
 
 #[test]
 fn steps_happen_in_place() {
-    let optimizers: [Box<dyn Optimizer>; 3] =
-        [Box::new(Sgd::new(0.1)), Box::new(Sgd::new(0.1).momentum(0.9)), Box::new(Adam::new(0.1))];
+    let optimizers: [Box<dyn Optimizer>; 6] = [
+        Box::new(Sgd::new(0.1)),
+        Box::new(Sgd::new(0.1).momentum(0.9)),
+        Box::new(Adam::new(0.1)),
+        Box::new(Rmsprop::new(0.1).centered().momentum(0.9)),
+        Box::new(Adafactor::new(0.1)),
+        Box::new(Lookahead::new(Lamb::new(0.1)).every(2)),
+    ];
     for mut optimizer in optimizers {
         let mut model = model(50);
         run(&mut model, &mut *optimizer, 0..1);
@@ -223,6 +296,45 @@ fn impossible_numbers_are_refused_by_check_and_by_step() {
     let above = "help: use a finite number above 0";
     assert_eq!(text(Box::new(Adam::new(0.1).clip_norm(0.0))), format!("adam: clip_norm is 0; {above}"));
     assert_eq!(text(Box::new(Adam::new(0.1).clip_value(f64::NAN))), format!("adam: clip_value is NaN; {above}"));
+    let decay = "help: use a number from 0 to below 1";
+    assert_eq!(text(Box::new(Adamax::new(0.1).betas(-0.1, 0.9))), format!("adamax: beta1 is -0.1; {decay}"));
+    assert_eq!(text(Box::new(Nadam::new(0.1).momentum_decay(-1.0))), format!("nadam: momentum_decay is -1; {count}"));
+    assert_eq!(text(Box::new(Radam::new(0.1).betas(0.9, f64::NAN))), format!("radam: beta2 is NaN; {decay}"));
+    assert_eq!(text(Box::new(Rmsprop::new(0.1).alpha(1.0))), format!("rmsprop: alpha is 1; {decay}"));
+    assert_eq!(text(Box::new(Rmsprop::new(0.1).momentum(-1.0))), format!("rmsprop: momentum is -1; {count}"));
+    assert_eq!(text(Box::new(Adagrad::new(0.1).lr_decay(-1.0))), format!("adagrad: lr_decay is -1; {count}"));
+    let accumulator = format!("adagrad: initial_accumulator is -1; {count}");
+    assert_eq!(text(Box::new(Adagrad::new(0.1).initial_accumulator(-1.0))), accumulator);
+    let rho = "adadelta: rho is 1.5; help: use a number from 0 to 1";
+    assert_eq!(text(Box::new(Adadelta::new(0.1).rho(1.5))), rho);
+    let beta2_decay = "adafactor: beta2_decay is 0.5; help: use a finite number, 0 or less";
+    assert_eq!(text(Box::new(Adafactor::new(0.1).beta2_decay(0.5))), beta2_decay);
+    assert_eq!(text(Box::new(Adafactor::new(0.1).eps(-1.0, 0.1))), format!("adafactor: eps1 is -1; {count}"));
+    let clip = "adafactor: clip is 0.5; help: use a finite number, 1 or more";
+    assert_eq!(text(Box::new(Adafactor::new(0.1).clip(0.5))), clip);
+    assert_eq!(text(Box::new(Lamb::new(0.1).eps(f64::NAN))), format!("lamb: eps is NaN; {count}"));
+    assert_eq!(text(Box::new(Lion::new(0.1).betas(0.9, 1.0))), format!("lion: beta2 is 1; {decay}"));
+    assert_eq!(text(Box::new(Muon::new(0.1).momentum(1.0))), format!("muon: momentum is 1; {decay}"));
+    let many = "muon: iterations is 100; help: use fewer than 100, usually 5";
+    assert_eq!(text(Box::new(Muon::new(0.1).newton_schulz([1.0; 3], 100))), many);
+    let minus = "rprop: minus is 1; help: use a number between 0 and 1";
+    assert_eq!(text(Box::new(Rprop::new(0.1).etas(1.0, 1.2))), minus);
+    let plus = "rprop: plus is 1; help: use a finite number above 1";
+    assert_eq!(text(Box::new(Rprop::new(0.1).etas(0.5, 1.0))), plus);
+    let largest = "rprop: largest is 0.5; help: use a finite number, not below the smallest step";
+    assert_eq!(text(Box::new(Rprop::new(0.1).step_sizes(1.0, 0.5))), largest);
+    assert_eq!(text(Box::new(Asgd::new(0.1).lambda(-1.0))), format!("asgd: lambda is -1; {count}"));
+    let every = "accumulate: every is 0; help: use 1 batch or more";
+    assert_eq!(text(Box::new(Accumulate::new(0, Sgd::new(0.1)))), every);
+    let every = "lookahead: every is 0; help: use 1 step or more";
+    assert_eq!(text(Box::new(Lookahead::new(Sgd::new(0.1)).every(0))), every);
+    let part = "lookahead: part is 2; help: use a number from 0 to 1";
+    assert_eq!(text(Box::new(Lookahead::new(Sgd::new(0.1)).part(2.0))), part);
+    let second = Partition::new(|_, _| true, Sgd::new(0.1), Sgd::new(-1.0));
+    assert_eq!(text(Box::new(second)), format!("sgd: learning_rate is -1; {count}"));
+    let cycled = "adagrad: the schedule sets a momentum, which this optimizer does not have; \
+                  help: leave the schedule's momentum out";
+    assert_eq!(text(Box::new(Adagrad::new(0.1).schedule(OneCycle::new(9)))), cycled);
     let group = Group::new().learning_rate_factor(-1.0);
     let expected = format!("adam: a group's learning_rate_factor is -1; {count}");
     assert_eq!(text(Box::new(Adam::new(0.1).group(|_: &str| false, group))), expected);
@@ -230,6 +342,16 @@ fn impossible_numbers_are_refused_by_check_and_by_step() {
     assert_eq!(text(Box::new(Adam::new(0.1).schedule(|_: u64| f64::NAN))), expected);
     let cosine = "cosine: minimum is -1; help: use a part of the base rate, from 0 to 1";
     assert_eq!(text(Box::new(Adam::new(0.1).schedule(Cosine::new(3).minimum(-1.0)))), cosine);
+}
+
+#[test]
+fn muon_refuses_vectors_by_name() {
+    let mut model = model(3);
+    let (before, grads) = (bits(&model), gradients(&model, 0));
+    let text = Muon::new(0.1).step(&mut model, &grads).unwrap_err().to_string();
+    let expected = "muon: `bias` is [3]; help: it needs two axes; give this one to another optimizer, with Partition";
+    assert_eq!(text, expected);
+    assert_eq!(bits(&model), before);
 }
 
 #[test]

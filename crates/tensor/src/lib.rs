@@ -43,7 +43,7 @@ pub use ops::attention::{Attend, Heads};
 pub use ops::conv_pool::Winners;
 pub use ops::finite::NotFinite;
 pub use ops::matmul::{Activation, Trans};
-pub use ops::optim::{AdamStep, SgdStep};
+pub use ops::optim;
 pub use ops::padding::PadMode;
 pub use ops::recurrence::{Cell, Recurrence, RecurrentWeights, check_lengths};
 pub use ops::recurrent::RecurrentRun;

@@ -48,21 +48,22 @@ fn detected() -> Simd {
 /// Compiles a loop three times, for each level of [`Simd`], and calls the one for this machine.
 ///
 /// The body is ordinary safe Rust that the compiler vectorises; what it calls must be `#[inline(always)]` or small.
+/// Constant parameters stand after a semicolon: `fn walk<T: Float; const N: usize>(..)`.
 /// A macro, because a function cannot be generic over its target features.
 macro_rules! vectorized {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($g:ident : $bound:path),+>)? ($($arg:ident : $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($g:ident : $bound:path),+ $(; $(const $n:ident : $n_type:ty),+)?>)? ($($arg:ident : $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        $vis fn $name $(<$($g: $bound),+>)? ($($arg: $type),*) $(-> $ret)? {
+        $vis fn $name $(<$($g: $bound,)+ $($(const $n: $n_type),+)?>)? ($($arg: $type),*) $(-> $ret)? {
             #[inline(always)]
-            fn plain $(<$($g: $bound),+>)? ($($arg: $type),*) $(-> $ret)? $body
+            fn plain $(<$($g: $bound,)+ $($(const $n: $n_type),+)?>)? ($($arg: $type),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            fn avx2 $(<$($g: $bound),+>)? ($($arg: $type),*) $(-> $ret)? { plain($($arg),*) }
+            fn avx2 $(<$($g: $bound,)+ $($(const $n: $n_type),+)?>)? ($($arg: $type),*) $(-> $ret)? { plain($($arg),*) }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-            fn avx512 $(<$($g: $bound),+>)? ($($arg: $type),*) $(-> $ret)? { plain($($arg),*) }
+            fn avx512 $(<$($g: $bound,)+ $($(const $n: $n_type),+)?>)? ($($arg: $type),*) $(-> $ret)? { plain($($arg),*) }
 
             #[cfg(target_arch = "x86_64")]
             match $crate::simd::simd() {

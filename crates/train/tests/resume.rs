@@ -6,7 +6,7 @@ use common::{quiet, trainer, twos};
 use maplet_autograd::container;
 use maplet_data::digits;
 use maplet_nn_layers::{Sequential, cross_entropy};
-use maplet_optim::{Adam, Cosine};
+use maplet_optim::{Adam, Cosine, Schedule};
 use maplet_tensor::Tensor;
 use maplet_train::{
     Accuracy, Average, Callback, Compile, Context, EarlyStopping, Error, F1, FitOptions, History, Progress, Result,
@@ -20,7 +20,7 @@ const EPOCHS: usize = 3;
 fn compiled(seed: u64) -> Trainer<Sequential> {
     let model = Sequential::input([1, 28, 28]).avg_pool2d(4).flatten().linear(16).relu().dropout(0.3);
     let model = model.linear(10).build(seed).unwrap();
-    let adam = Adam::new(1e-2).schedule(Cosine::new(18).warm_up(4));
+    let adam = Adam::new(1e-2).schedule(Cosine::new(14).warm_up(4));
     model.compile(adam, cross_entropy, (Accuracy::new(), TopK::new(3), F1::new(Average::Macro)))
 }
 

@@ -31,7 +31,7 @@ pub(crate) mod windows;
 pub(crate) mod pool;
 pub(crate) mod resample;
 pub(crate) mod conv_pool;
-pub(crate) mod optim;
+pub mod optim;
 mod norm;
 mod batch_norm;
 mod group_norm;

@@ -1,0 +1,366 @@
+//! [`Lbfgs`]: Newton's method with a curvature learned from the last steps.
+
+use crate::closure::{self, number};
+use crate::wolfe::{Point, strong_wolfe};
+use crate::{Error, OptimizerState, Result};
+use maplet_autograd::{Grads, Tensor, Var, Visit, params, params_mut};
+use std::collections::VecDeque;
+
+/// How [`Lbfgs`] finds the length of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineSearch {
+    /// The learning rate is the length.
+    Fixed,
+    /// The loss is evaluated along the direction until the strong Wolfe conditions hold.
+    StrongWolfe,
+}
+
+/// Steps along `−H·g`, where `H` approximates the inverse of the Hessian by the last changes of weights and gradients.
+/// For whole batches and few parameters: the memory is `2 · history + 4` times the parameters.
+///
+/// A step is up to `max_iterations` iterations and needs the loss many times, so it takes a closure. All parameters are
+/// one long vector: there are no groups, no clipping and no weight decay. Running statistics are those of a step's
+/// first evaluation.
+///
+/// PyTorch: `optim.LBFGS`; Keras: –.
+///
+/// # Reference
+/// Nocedal (1980), "Updating Quasi-Newton Matrices with Limited Storage"; Nocedal & Wright (2006), "Numerical
+/// Optimization", algorithms 7.4 and 3.5, in PyTorch's form and with its constants.
+///
+/// # Example
+/// ```
+/// use maplet_autograd::{Param, Pass, Tensor};
+/// use maplet_optim::{Lbfgs, LineSearch, Result};
+///
+/// // Rosenbrock's valley, lowest at (1, 1).
+/// let mut model = (Param::new(Tensor::from([-1.5f64])), Param::new(Tensor::from([2.0f64])));
+/// let mut lbfgs = Lbfgs::new(1.0).line_search(LineSearch::StrongWolfe);
+/// for _ in 0..5 {
+///     lbfgs.step(&mut model, |model| -> Result<_> {
+///         let one = Pass::train(0).input(Tensor::from([1.0f64]));
+///         let (x, y) = (model.0.on(&one), model.1.on(&one));
+///         let valley = y.sub(&x.square())?.square().mul_scalar(100.0);
+///         Ok(one.sub(&x)?.square().add(&valley)?.sum(.., false)?)
+///     })?;
+/// }
+/// assert!((model.0.value().item::<f64>()? - 1.0).abs() < 1e-4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Lbfgs {
+    learning_rate: f64,
+    max_iterations: usize,
+    max_evaluations: Option<usize>,
+    tolerance_grad: f64,
+    tolerance_change: f64,
+    history: usize,
+    line_search: LineSearch,
+    maximize: bool,
+    evaluations: u64,
+    iterations: u64,
+    last: Option<Last>,
+    /// The changes of the weights and of the gradients, oldest first.
+    pairs: VecDeque<Pair>,
+}
+
+/// Of the last iteration.
+#[derive(Clone)]
+struct Last {
+    direction: Tensor,
+    length: f64,
+    grad: Tensor,
+    /// What the Hessian is taken to be without any pairs: a multiple of the identity.
+    diagonal: f64,
+}
+
+#[derive(Clone)]
+struct Pair {
+    weights: Tensor,
+    grads: Tensor,
+    /// `1 / (weights · grads)`
+    rho: f64,
+}
+
+const NAME: &str = "lbfgs";
+
+impl Lbfgs {
+    /// With this rate (PyTorch's is 1), 20 iterations and 25 evaluations a step, a history of 100, tolerances 1e-7 and
+    /// 1e-9, no line search.
+    pub fn new(learning_rate: f64) -> Self {
+        Self {
+            learning_rate,
+            max_iterations: 20,
+            max_evaluations: None,
+            tolerance_grad: 1e-7,
+            tolerance_change: 1e-9,
+            history: 100,
+            line_search: LineSearch::Fixed,
+            maximize: false,
+            evaluations: 0,
+            iterations: 0,
+            last: None,
+            pairs: VecDeque::new(),
+        }
+    }
+
+    /// The most iterations of one step.
+    pub fn max_iterations(mut self, iterations: usize) -> Self {
+        self.max_iterations = iterations;
+        self
+    }
+
+    /// The most evaluations of one step, 5/4 of the iterations unless set.
+    pub fn max_evaluations(mut self, evaluations: usize) -> Self {
+        self.max_evaluations = Some(evaluations);
+        self
+    }
+
+    /// A step ends when no gradient is larger than `grad`, or neither the loss nor any weight changes by `change`.
+    pub fn tolerances(mut self, grad: f64, change: f64) -> Self {
+        (self.tolerance_grad, self.tolerance_change) = (grad, change);
+        self
+    }
+
+    /// How many of the last changes are remembered.
+    pub fn history(mut self, pairs: usize) -> Self {
+        self.history = pairs;
+        self
+    }
+
+    /// How the length of a step is found.
+    pub fn line_search(mut self, line_search: LineSearch) -> Self {
+        self.line_search = line_search;
+        self
+    }
+
+    /// Goes up instead of down.
+    pub fn maximize(mut self) -> Self {
+        self.maximize = true;
+        self
+    }
+
+    /// The learning rate.
+    pub fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    /// Sets the learning rate.
+    pub fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.learning_rate = learning_rate;
+    }
+
+    /// How often the loss was evaluated, over all steps.
+    pub fn evaluations(&self) -> u64 {
+        self.evaluations
+    }
+
+    /// One step of several iterations; the closure gives the loss of the model as it is at that moment. Returns the
+    /// first loss.
+    ///
+    /// # Errors
+    /// The closure's, and numbers that are impossible. An error between two iterations leaves the weights of the last.
+    pub fn step<M: Visit, E: From<Error>>(
+        &mut self,
+        model: &mut M,
+        mut loss: impl FnMut(&M) -> Result<Var, E>,
+    ) -> Result<f64, E> {
+        self.check()?;
+        let most = self.max_evaluations.unwrap_or(self.max_iterations * 5 / 4);
+        let mut evaluate = |model: &mut M, evaluations: &mut usize| -> Result<(f64, Tensor, Grads), E> {
+            let (loss, grads) = closure::evaluate(&*model, &mut loss)?;
+            *evaluations += 1;
+            let grad = flat_grad(model, &grads)?;
+            Ok(if self.maximize { (-loss, grad.neg(), grads) } else { (loss, grad, grads) })
+        };
+        let mut evaluations = 0;
+        let (mut now, mut grad, grads) = evaluate(model, &mut evaluations)?;
+        grads.apply_states(model).map_err(Error::from)?;
+        let first = if self.maximize { -now } else { now };
+        if let Some(last) = self.last.as_ref().filter(|last| last.grad.len() != grad.len()) {
+            let what = format!("the model has {} trained numbers, the state is of {}", grad.len(), last.grad.len());
+            return Err(Error::new(NAME, what, "step the model that it began with").into());
+        }
+        for iteration in 1..=self.max_iterations {
+            if largest(&grad)? <= self.tolerance_grad {
+                break;
+            }
+            let direction = direction(&mut self.pairs, self.last.as_mut(), self.history, &grad)?;
+            let length = match self.last {
+                None => (1.0 / number(&grad.abs().sum(.., false).map_err(Error::from)?)?).min(1.0) * self.learning_rate,
+                Some(_) => self.learning_rate,
+            };
+            let diagonal = self.last.as_ref().map_or(1.0, |last| last.diagonal);
+            self.iterations += 1;
+            self.last = Some(Last { direction: direction.clone(), length, grad: grad.clone(), diagonal });
+            let (before, slope) = (now, dot(&grad, &direction)?);
+            if slope > -self.tolerance_change {
+                break;
+            }
+            let mut length = length;
+            if self.line_search == LineSearch::StrongWolfe {
+                let base = values(model);
+                let start = Point { t: 0.0, loss: now, grad: grad.clone(), slope };
+                let left = most.saturating_sub(evaluations);
+                let at = |t: f64| -> Result<Point, E> {
+                    walk(model, &direction, t)?;
+                    let found = evaluate(model, &mut evaluations);
+                    restore(model, &base)?;
+                    let (loss, grad, _) = found?;
+                    Ok(Point { t, loss, slope: dot(&grad, &direction)?, grad })
+                };
+                let (found, _) = strong_wolfe(at, &start, length, largest(&direction)?, self.tolerance_change, left)?;
+                (now, grad, length) = (found.loss, found.grad, found.t);
+                walk(model, &direction, length)?;
+            } else {
+                walk(model, &direction, length)?;
+                if iteration != self.max_iterations {
+                    (now, grad, _) = evaluate(model, &mut evaluations)?;
+                }
+            }
+            if let Some(last) = &mut self.last {
+                last.length = length;
+            }
+            let still = largest(&direction)? * length.abs() <= self.tolerance_change;
+            if evaluations >= most || still || (now - before).abs() < self.tolerance_change {
+                break;
+            }
+        }
+        self.evaluations += evaluations as u64;
+        Ok(first)
+    }
+
+    /// Whether every number is possible. Each step asks too.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self) -> Result<()> {
+        Error::unless_finite(NAME, "learning_rate", self.learning_rate)?;
+        Error::unless_finite(NAME, "tolerance_grad", self.tolerance_grad)?;
+        Error::unless_finite(NAME, "tolerance_change", self.tolerance_change)?;
+        Error::unless(self.history > 0, NAME, "history", self.history as f64, "remember 1 pair or more")
+    }
+
+    /// Everything that changes from step to step.
+    pub fn state(&self) -> OptimizerState {
+        let mut numbers = vec![("learning_rate".into(), self.learning_rate)];
+        let mut tensors = Vec::new();
+        numbers.push(("func_evals".into(), self.evaluations as f64));
+        if let Some(last) = &self.last {
+            numbers.extend([("t".into(), last.length), ("H_diag".into(), last.diagonal)]);
+            tensors.extend([("d".into(), last.direction.clone()), ("prev_flat_grad".into(), last.grad.clone())]);
+        }
+        for (i, pair) in self.pairs.iter().enumerate() {
+            numbers.push((format!("ro.{i}"), pair.rho));
+            tensors.push((format!("old_stps.{i}"), pair.weights.clone()));
+            tensors.push((format!("old_dirs.{i}"), pair.grads.clone()));
+        }
+        OptimizerState { optimizer: NAME.into(), step: self.iterations, numbers, tensors }
+    }
+
+    /// Goes on from a state, bit for bit.
+    ///
+    /// # Errors
+    /// A state of another kind, or one with parts missing; nothing is changed then.
+    pub fn load_state(&mut self, state: OptimizerState) -> Result<()> {
+        if state.optimizer != NAME {
+            let what = format!("the state is one of `{}`", state.optimizer);
+            return Err(Error::new(NAME, what, "build the optimizer that was saved"));
+        }
+        let lacks = |name: &str| Error::new(NAME, format!("the state lacks `{name}`"), "it is damaged");
+        let number = |name: &str| {
+            let found = state.numbers.iter().find(|(other, _)| other == name);
+            found.map(|(_, number)| *number).ok_or_else(|| lacks(name))
+        };
+        let tensor = |name: &str| {
+            let found = state.tensors.iter().find(|(other, _)| other == name);
+            found.map(|(_, tensor)| tensor.clone()).ok_or_else(|| lacks(name))
+        };
+        let (rate, evaluations) = (number("learning_rate")?, number("func_evals")? as u64);
+        let mut last = None;
+        if state.step > 0 {
+            let (direction, grad) = (tensor("d")?, tensor("prev_flat_grad")?);
+            last = Some(Last { direction, length: number("t")?, grad, diagonal: number("H_diag")? });
+        }
+        let count = state.numbers.iter().filter(|(name, _)| name.starts_with("ro.")).count();
+        let pair = |i: usize| {
+            let (weights, grads) = (tensor(&format!("old_stps.{i}"))?, tensor(&format!("old_dirs.{i}"))?);
+            Ok(Pair { weights, grads, rho: number(&format!("ro.{i}"))? })
+        };
+        let pairs = (0..count).map(pair).collect::<Result<_>>()?;
+        (self.learning_rate, self.evaluations, self.iterations) = (rate, evaluations, state.step);
+        (self.last, self.pairs) = (last, pairs);
+        Ok(())
+    }
+}
+
+/// `−H·grad`, after the pairs have learned from the last step.
+fn direction(pairs: &mut VecDeque<Pair>, last: Option<&mut Last>, history: usize, grad: &Tensor) -> Result<Tensor> {
+    let Some(last) = last else { return Ok(grad.neg()) };
+    let change = grad.sub(&last.grad)?;
+    let weights = last.direction.mul_scalar(last.length);
+    let curvature = dot(&change, &weights)?;
+    if curvature > 1e-10 {
+        if pairs.len() >= history {
+            pairs.pop_front();
+        }
+        last.diagonal = curvature / dot(&change, &change)?;
+        pairs.push_back(Pair { weights, grads: change, rho: 1.0 / curvature });
+    }
+    let mut q = grad.neg();
+    let mut shares = Vec::new();
+    for pair in pairs.iter().rev() {
+        let share = dot(&pair.weights, &q)? * pair.rho;
+        q.blend(1.0, &pair.grads, -share)?;
+        shares.push(share);
+    }
+    let mut r = q.mul_scalar(last.diagonal);
+    for (pair, share) in pairs.iter().zip(shares.into_iter().rev()) {
+        let back = dot(&pair.grads, &r)? * pair.rho;
+        r.blend(1.0, &pair.weights, share - back)?;
+    }
+    Ok(r)
+}
+
+/// The gradients of all trained parameters as one vector; zeros where there are none.
+fn flat_grad<M: Visit>(model: &M, grads: &Grads) -> Result<Tensor> {
+    let mut parts = Vec::new();
+    for (_, param) in params(model).into_iter().filter(|(_, param)| param.is_trainable()) {
+        let grad = grads.of(param).cloned().unwrap_or_else(|| param.value().zeros_like());
+        parts.push(grad.reshape([grad.len()])?);
+    }
+    if parts.is_empty() {
+        return Err(Error::new(NAME, "the model has no trained parameters", "set some free with set_trainable(true)"));
+    }
+    Ok(Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)?)
+}
+
+/// Moves all trained parameters by `t · direction`.
+fn walk<M: Visit>(model: &mut M, direction: &Tensor, t: f64) -> Result<()> {
+    let mut start = 0;
+    for (_, param) in params_mut(model).into_iter().filter(|(_, param)| param.is_trainable()) {
+        let (shape, len) = (param.shape(), param.value().len());
+        let part = direction.slice(0, start, start + len)?.reshape(shape)?;
+        param.value_mut().blend(1.0, &part, t)?;
+        start += len;
+    }
+    Ok(())
+}
+
+fn values<M: Visit>(model: &M) -> Vec<Tensor> {
+    params(model).into_iter().map(|(_, param)| param.value().clone()).collect()
+}
+
+fn restore<M: Visit>(model: &mut M, values: &[Tensor]) -> Result<()> {
+    for ((_, param), value) in params_mut(model).into_iter().zip(values) {
+        param.set_value(value.clone())?;
+    }
+    Ok(())
+}
+
+fn dot(a: &Tensor, b: &Tensor) -> Result<f64> {
+    number(&a.mul(b)?.sum(.., false)?)
+}
+
+fn largest(x: &Tensor) -> Result<f64> {
+    number(&x.abs().max(.., false)?)
+}

@@ -1,0 +1,105 @@
+//! [`Sam`]: gradients from the worst place nearby.
+
+use crate::{Error, Optimizer, Result, closure};
+use maplet_autograd::{Grads, Tensor, Var, Visit, params, params_mut};
+
+/// Sharpness-aware minimization: the inner optimizer's step, by the gradients at the steepest place within a radius.
+///
+/// `e = radius · g / ‖g‖` over all parameters; the gradients at `p + e` step from `p`. Adaptive, `g` counts in units of
+/// `|p|`: `e = radius · p²·g / ‖p·g‖`.
+///
+/// It needs the loss twice a step, so it takes a closure. Running statistics are those of the first pass.
+///
+/// PyTorch: –; Keras: `SharpnessAwareMinimization`.
+///
+/// # Reference
+/// Foret, Kleiner, Mobahi & Neyshabur (2021), "Sharpness-Aware Minimization for Efficiently Improving Generalization",
+/// eq. 2; adaptive: Kwon et al. (2021), "ASAM", eq. 5, without its η.
+///
+/// # Example
+/// ```
+/// use maplet_autograd::{Param, Pass, Tensor};
+/// use maplet_optim::{Result, Sam, Sgd};
+///
+/// let mut model = (Param::new(Tensor::from([3.0f32])),);
+/// let mut sam = Sam::new(Sgd::new(0.1), 0.05);
+/// for step in 0..100 {
+///     sam.step(&mut model, |model| -> Result<_> {
+///         let x = Pass::train(step).input(Tensor::from([1.0f32])); // the same pass both times
+///         Ok(model.0.on(&x).square().sum(.., false)?)
+///     })?;
+/// }
+/// assert!(model.0.value().item::<f32>()?.abs() < 0.1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Sam<O> {
+    inner: O,
+    radius: f64,
+    adaptive: bool,
+}
+
+impl<O: Optimizer> Sam<O> {
+    /// With this radius, usually 0.05 (0.5 if it is adaptive).
+    pub fn new(inner: O, radius: f64) -> Self {
+        Self { inner, radius, adaptive: false }
+    }
+
+    /// Measures the radius in units of the weights.
+    pub fn adaptive(mut self) -> Self {
+        self.adaptive = true;
+        self
+    }
+
+    /// The inner optimizer, whose state is all there is to save.
+    pub fn inner(&self) -> &O {
+        &self.inner
+    }
+
+    /// The inner optimizer, to be changed.
+    pub fn inner_mut(&mut self) -> &mut O {
+        &mut self.inner
+    }
+
+    /// One step; the closure gives the loss of the model as it is at that moment. Returns the first loss.
+    ///
+    /// # Errors
+    /// The closure's, and those of the inner optimizer; the weights are as before then.
+    pub fn step<M: Visit, E: From<Error>>(
+        &mut self,
+        model: &mut M,
+        mut loss: impl FnMut(&M) -> Result<Var, E>,
+    ) -> Result<f64, E> {
+        let fine = self.radius.is_finite() && self.radius >= 0.0;
+        Error::unless(fine, "sam", "radius", self.radius, "use a finite number, 0 or more")?;
+        self.inner.check()?;
+        let (value, grads) = closure::evaluate(model, &mut loss)?;
+
+        let mut climbs = Vec::new();
+        for (path, param) in params_mut(model) {
+            let Some(grad) = grads.of(&*param) else { continue };
+            let scaled = if self.adaptive { grad.mul(param.value()) } else { Ok(grad.clone()) };
+            climbs.push((path, scaled.map_err(Error::from)?));
+        }
+        let norm = climbs.iter().map(|(_, climb)| climb.squared_norm()).sum::<f64>().sqrt();
+        let length = if norm > 0.0 { self.radius / norm } else { 0.0 };
+
+        let before: Vec<Tensor> = params_mut(model).into_iter().map(|(_, param)| param.value().clone()).collect();
+        let mut climbs = climbs.into_iter().peekable();
+        for (path, param) in params_mut(model) {
+            let Some((_, climb)) = climbs.next_if(|(name, _)| *name == path) else { continue };
+            let climb = if self.adaptive { climb.mul(param.value()) } else { Ok(climb) };
+            climb.and_then(|climb| param.value_mut().blend(1.0, &climb, length)).map_err(Error::from)?;
+        }
+        let above = closure::evaluate(model, &mut loss);
+        for ((_, param), before) in params_mut(model).into_iter().zip(before) {
+            param.set_value(before).map_err(Error::from)?;
+        }
+        let (mut found, (_, above)) = (Grads::default(), above?);
+        for (_, param) in params(model) {
+            above.of(param).into_iter().for_each(|grad| found.set(param, grad.clone()));
+        }
+        grads.apply_states(model).map_err(Error::from)?;
+        self.inner.step(model, &found)?;
+        Ok(value)
+    }
+}
