@@ -51,7 +51,7 @@ impl<'a> Fused<'a> {
         match self {
             Self::ConvReluPool(conv, pool) => {
                 let bias = conv.bias.as_ref().map(|bias| bias.on(x));
-                Ok(x.conv2d_relu_max_pool2d(&conv.weight.on(x), bias.as_ref(), conv.window(), pool.window())?)
+                Ok(x.conv2d_relu_max_pool2d(&conv.weight.on(x), bias.as_ref(), conv.window(), pool.pool().window)?)
             }
             Self::ConvRelu(conv) => conv.apply(x, Activation::Relu),
             Self::LinearRelu(linear) => linear.apply(x, Activation::Relu),
@@ -61,8 +61,8 @@ impl<'a> Fused<'a> {
 
 /// Whether the pool is one that the fused kernel takes: it keeps each window's winner in a byte, two values reserved.
 fn is_plain(pool: &MaxPool2d) -> bool {
-    let window = pool.window();
-    window == Window2d::pool(window.kernel) && window.kernel[0].saturating_mul(window.kernel[1]) <= 254
+    let window = pool.pool().window;
+    pool.pool() == Window2d::pool(window.kernel).into() && window.kernel[0].saturating_mul(window.kernel[1]) <= 254
 }
 
 #[cfg(test)]
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn convolution_relu() {
         let padded = Window2d::new(3).stride(2).padding(1);
-        check(|| Sequential::input([1, 8, 8]).conv2d(3, 3).relu().max_pool2d_with(padded), 3, 2);
+        check(|| Sequential::input([1, 8, 8]).conv2d(3, 3).relu().max_pool(padded), 3, 2);
         check(|| Sequential::input([1, 20, 20]).conv2d(1, 2).relu().max_pool2d([17, 15]), 2, 2);
         check(|| Sequential::input([2, 7, 6]).conv2d(3, 3).relu().conv2d(2, 2).no_bias().relu(), 3, 2);
     }

@@ -25,7 +25,10 @@ mod module;
 mod error;
 mod linear;
 mod conv2d;
-mod pool2d;
+mod pool;
+mod adaptive_pool;
+mod max_unpool;
+mod upsample;
 mod reshape;
 mod activation;
 mod activation_smooth;
@@ -54,6 +57,8 @@ mod check;
 pub use activation::{Gelu, GeluTanh, LeakyRelu, Relu, Sigmoid, Silu, Silu as Swish, Tanh};
 pub use activation_piecewise::{Hardshrink, Hardsigmoid, Hardswish, Hardtanh, Relu6, Softshrink, Threshold};
 pub use activation_smooth::{Celu, Elu, LogSigmoid, Mish, Selu, Softplus, Softsign, Tanhshrink};
+pub use adaptive_pool::{AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, GlobalAvgPool};
+pub use adaptive_pool::{AdaptiveMaxPool, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AdaptiveMaxPool3d, GlobalMaxPool};
 pub use batch_norm2d::{BatchNorm2d, BatchNorm2dConfig};
 pub use builder::Builder;
 pub use check::{Expect, Named, check_module};
@@ -67,9 +72,11 @@ pub use gated::{GeGlu, Glu, ReGlu, SwiGlu};
 pub use layer_norm::{LayerNorm, LayerNormConfig};
 pub use linear::{Linear, LinearConfig};
 pub use loss::{CrossEntropy, Loss, bce_with_logits, cross_entropy, l1, mse};
+pub use max_unpool::{MaxUnpool, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d};
 pub use module::{Func, Module, cast, func};
 pub use plan::{MAX_ACTIVATION, MAX_PARAMETERS};
-pub use pool2d::{AvgPool2d, MaxPool2d};
+pub use pool::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, LpPool, LpPool1d, LpPool2d, LpPool3d};
+pub use pool::{MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
 pub use positions::{LearnedPositions, SinusoidalPositions, alibi, alibi_slopes};
 pub use prelu::{Prelu, PreluConfig, Rrelu};
 pub use recurrent::{
@@ -86,3 +93,4 @@ pub use transformer::{
     TransformerDecoder, TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer, TransformerMasks,
     causal_mask,
 };
+pub use upsample::{Upsample, Upsample1d, Upsample2d, Upsample3d};

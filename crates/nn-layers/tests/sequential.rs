@@ -60,8 +60,8 @@ fn names_are_those_of_pytorchs_sequential() {
 #[test]
 fn every_step_finds_its_shape() {
     let tall = Window2d::new([3, 2]).stride([2, 1]).padding([1, 0]);
-    let model = Sequential::input([2, 9, 9]).conv2d_with(4, tall).batch_norm2d().silu().avg_pool2d_with(tall);
-    let model = model.max_pool2d_with(Window2d::new(2)).leaky_relu(0.1).dropout(0.5).reshape([4, 12]).layer_norm();
+    let model = Sequential::input([2, 9, 9]).conv2d_with(4, tall).batch_norm2d().silu().avg_pool(tall);
+    let model = model.max_pool(Window2d::new(2)).leaky_relu(0.1).dropout(0.5).reshape([4, 12]).layer_norm();
     let model = model.gelu().linear(6).tanh().sigmoid().avg_pool2d(1);
     assert!(refused(model).starts_with("layer 13 (AvgPool2d 1×1): avg_pool2d: expects [n, c, h, w], got [n, 4, 6]"));
 

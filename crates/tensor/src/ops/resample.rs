@@ -8,6 +8,7 @@ use crate::window::axis_names;
 use crate::{Element, Error, Float, Result, Shape, Tensor, par};
 use num_traits::Zero;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -153,7 +154,28 @@ pub enum Interpolation {
     Area,
 }
 
+impl fmt::Display for Interpolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Nearest => "nearest",
+            Self::NearestExact => "nearest-exact",
+            Self::Linear => "linear",
+            Self::Cubic => "cubic",
+            Self::Area => "area",
+        })
+    }
+}
+
 impl Interpolation {
+    /// An error for `align_corners` with a mode where it means nothing.
+    pub fn check(self, op: &'static str, align_corners: bool) -> Result<()> {
+        if align_corners && !matches!(self, Self::Linear | Self::Cubic) {
+            let what = format!("align_corners means nothing for {self} interpolation");
+            return Err(Error::value(op, what, "use it with linear or cubic, or leave it out"));
+        }
+        Ok(())
+    }
+
     /// The table that makes `output` places of `input` ones.
     ///
     /// Points lie at `(i + ½) / scale − ½` (both grids cover the same ground), or with `align_corners` at
@@ -166,10 +188,7 @@ impl Interpolation {
         if input == 0 || output == 0 {
             return Err(Error::value(OP, format!("{input} places cannot become {output}"), "use 1 or more"));
         }
-        if align_corners && !matches!(self, Self::Linear | Self::Cubic) {
-            let what = format!("align_corners means nothing for {self:?}");
-            return Err(Error::value(OP, what, "use it with Linear or Cubic, or leave it out"));
-        }
+        self.check(OP, align_corners)?;
         let step = match align_corners {
             true => (input - 1) as f64 / (output - 1).max(1) as f64,
             false => scale.map_or(input as f64 / output as f64, |scale| 1.0 / scale),
@@ -258,27 +277,30 @@ impl<const D: usize> Resize<D> {
     /// A factor that is not a positive number, or a size of 0.
     pub fn output(&self, op: &'static str, input: [usize; D]) -> Result<[usize; D]> {
         self.check(op)?;
-        let sizes = match *self {
-            Self::Size(sizes) => sizes,
-            Self::Scale(factors) => std::array::from_fn(|side| (input[side] as f64 * factors[side]) as usize),
-        };
-        match sizes.iter().position(|&size| size == 0) {
-            Some(side) => Err(Error::value(
-                op,
-                format!("the output's {} is 0", axis_names(D)[side]),
-                "use a larger size or factor",
-            )),
-            None => Ok(sizes),
+        match *self {
+            Self::Size(sizes) => Ok(sizes),
+            Self::Scale(factors) => {
+                let sizes = std::array::from_fn(|side| (input[side] as f64 * factors[side]) as usize);
+                Resize::Size(sizes).check(op)?;
+                Ok(sizes)
+            }
         }
     }
 
-    /// An error for a factor that is not a positive number.
+    /// An error for a size of 0, or a factor that is not a positive number.
     pub fn check(&self, op: &'static str) -> Result<()> {
         match self {
-            Self::Scale(factors) if !factors.iter().all(|&factor| factor > 0.0 && factor.is_finite()) => {
+            Self::Size(sizes) => match sizes.iter().position(|&size| size == 0) {
+                Some(side) => {
+                    let what = format!("the output's {} is 0", axis_names(D)[side]);
+                    Err(Error::value(op, what, "use a larger size or factor"))
+                }
+                None => Ok(()),
+            },
+            Self::Scale(factors) if factors.iter().all(|&factor| factor > 0.0 && factor.is_finite()) => Ok(()),
+            Self::Scale(factors) => {
                 Err(Error::value(op, format!("the scale factor is {factors:?}"), "use positive numbers"))
             }
-            _ => Ok(()),
         }
     }
 
@@ -373,8 +395,8 @@ mod tests {
         assert_eq!(error, expected);
         let image = Shape::from([1, 1, 4, 4]);
         let text = |to: Resize<2>, mode, corners| to.taps(image, mode, corners).unwrap_err().to_string();
-        let expected = "interpolate: align_corners means nothing for Nearest; \
-                        help: use it with Linear or Cubic, or leave it out";
+        let expected = "interpolate: align_corners means nothing for nearest interpolation; \
+                        help: use it with linear or cubic, or leave it out";
         assert_eq!(text([8, 8].into(), Interpolation::Nearest, true), expected);
         let expected = "interpolate2d: the scale factor is [2.0, 0.0]; help: use positive numbers";
         assert_eq!(text([2.0, 0.0].into(), Interpolation::Linear, false), expected);
