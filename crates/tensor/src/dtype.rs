@@ -53,12 +53,23 @@ impl fmt::Display for DType {
     }
 }
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
-    impl Sealed for i64 {}
-    impl Sealed for u8 {}
+pub(crate) mod sealed {
+    /// Also says for which instruction sets `vectorized!` compiles the loops over a type: what is rarely in a hot path
+    /// is not worth the time of the compiler.
+    pub trait Sealed {
+        const AVX2: bool;
+        const AVX512: bool;
+    }
+
+    macro_rules! loops {
+        ($($type:ty: $avx2:literal $avx512:literal),*) => {
+            $(impl Sealed for $type {
+                const AVX2: bool = $avx2;
+                const AVX512: bool = $avx512;
+            })*
+        };
+    }
+    loops!(f32: true true, f64: true false, i64: false false, u8: false false);
 }
 
 /// A Rust type that a tensor can hold: `f32`, `f64`, `i64`, `u8`.

@@ -29,6 +29,11 @@ pub(crate) fn elements<T: Send>(out: &mut [T], cost: f64, work: impl Fn(usize, &
 /// As [`elements`], but pieces hold whole rows of `row` elements; a row takes about `cost` nanoseconds, and `work`
 /// gets the number of its first row.
 pub(crate) fn rows<T: Send>(out: &mut [T], row: usize, cost: f64, work: impl Fn(usize, &mut [T]) + Sync) {
+    share_rows(out, row, cost, &work);
+}
+
+/// [`rows`], compiled once an element type.
+fn share_rows<T: Send>(out: &mut [T], row: usize, cost: f64, work: &(dyn Fn(usize, &mut [T]) + Sync)) {
     if out.is_empty() {
         return;
     }
@@ -48,10 +53,15 @@ pub(crate) fn rows<T: Send>(out: &mut [T], row: usize, cost: f64, work: impl Fn(
 
 /// Calls `work(i)` for every `i` below `count`; one call takes about `cost` nanoseconds.
 pub(crate) fn tasks(count: usize, cost: f64, work: impl Fn(usize) + Sync) {
+    share_tasks(count, cost, &work);
+}
+
+/// [`tasks`], compiled once.
+fn share_tasks(count: usize, cost: f64, work: &(dyn Fn(usize) + Sync)) {
     if count < 2 || !worth_sharing(count, cost) {
         return (0..count).for_each(work);
     }
-    share(count, ((PIECE as f64 / cost) as usize).clamp(1, count), &work);
+    share(count, ((PIECE as f64 / cost) as usize).clamp(1, count), work);
 }
 
 /// The sum of `term` over consecutive pieces of `0..count`, added in order; an element takes about `cost` nanoseconds.

@@ -48,30 +48,34 @@ fn detected() -> Simd {
 /// Compiles a loop three times, for each level of [`Simd`], and calls the one for this machine.
 ///
 /// The body is ordinary safe Rust that the compiler vectorises; what it calls must be `#[inline(always)]` or small.
+/// The first parameter is the element's type, which says how many of the three are worth compiling.
 /// Constant parameters stand after a semicolon: `fn walk<T: Float; const N: usize>(..)`.
 /// A macro, because a function cannot be generic over its target features.
 macro_rules! vectorized {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($g:ident : $bound:path),+ $(; $(const $n:ident : $n_type:ty),+)?>)? ($($arg:ident : $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident <$t:ident : $t_bound:path $(, $g:ident : $bound:path)* $(; $(const $n:ident : $n_type:ty),+)?> ($($arg:ident : $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        $vis fn $name $(<$($g: $bound,)+ $($(const $n: $n_type),+)?>)? ($($arg: $type),*) $(-> $ret)? {
+        $vis fn $name <$t: $t_bound, $($g: $bound,)* $($(const $n: $n_type),+)?> ($($arg: $type),*) $(-> $ret)? {
             #[inline(always)]
-            fn plain $(<$($g: $bound,)+ $($(const $n: $n_type),+)?>)? ($($arg: $type),*) $(-> $ret)? $body
+            fn plain <$t: $t_bound, $($g: $bound,)* $($(const $n: $n_type),+)?> ($($arg: $type),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            fn avx2 $(<$($g: $bound,)+ $($(const $n: $n_type),+)?>)? ($($arg: $type),*) $(-> $ret)? { plain($($arg),*) }
+            fn avx2 <$t: $t_bound, $($g: $bound,)* $($(const $n: $n_type),+)?> ($($arg: $type),*) $(-> $ret)? { plain($($arg),*) }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-            fn avx512 $(<$($g: $bound,)+ $($(const $n: $n_type),+)?>)? ($($arg: $type),*) $(-> $ret)? { plain($($arg),*) }
+            fn avx512 <$t: $t_bound, $($g: $bound,)* $($(const $n: $n_type),+)?> ($($arg: $type),*) $(-> $ret)? { plain($($arg),*) }
 
             #[cfg(target_arch = "x86_64")]
-            match $crate::simd::simd() {
-                // SAFETY: `simd` found these features on this machine.
-                $crate::simd::Simd::Avx512 => return unsafe { avx512($($arg),*) },
-                // SAFETY: as above.
-                $crate::simd::Simd::Avx2 => return unsafe { avx2($($arg),*) },
-                $crate::simd::Simd::Plain => {}
+            {
+                if $t::AVX512 && $crate::simd::simd() == $crate::simd::Simd::Avx512 {
+                    // SAFETY: `simd` found these features on this machine.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if $t::AVX2 && $crate::simd::simd() >= $crate::simd::Simd::Avx2 {
+                    // SAFETY: as above; AVX-512 is only found together with AVX2.
+                    return unsafe { avx2($($arg),*) };
+                }
             }
             plain($($arg),*)
         }
