@@ -57,9 +57,10 @@ pub mod prelude {
     pub use maplet_models::{ModelFile, load_safetensors, mlp, mnist_cnn, save_safetensors};
     #[cfg(feature = "nn")]
     pub use maplet_nn_layers::{
-        AvgPool2d, BatchNorm2d, Conv2d, CrossEntropy, Dropout, Flatten, Gelu, LayerNorm, LeakyRelu, Linear, Loss,
-        MaxPool2d, Module, Relu, Reshape, Sequential, Sigmoid, Silu, Softmax, Tanh, bce_with_logits, cross_entropy,
-        func, init, l1, mse,
+        AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNorm3d, Conv2d, CrossEntropy, Dropout, Dropout2d, Embedding, Flatten,
+        Gelu, GroupNorm, Identity, LayerNorm, LeakyRelu, Linear, Loss, MaxPool2d, Module, ModuleDict, ModuleList,
+        Parallel, Relu, Reshape, Residual, RmsNorm, Sequential, Sigmoid, Silu, Softmax, Tanh, bce_with_logits,
+        cross_entropy, func, init, l1, mse,
     };
     #[cfg(feature = "optim")]
     pub use maplet_optim::{

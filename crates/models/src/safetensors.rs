@@ -1,12 +1,12 @@
 //! Weights in the safetensors format, the common form of PyTorch and its relatives.
 
 use crate::{Error, Result};
-use maplet_autograd::Visit;
 use maplet_autograd::container::{self, read_elements, write_atomically, write_elements};
+use maplet_autograd::{Visit, states};
 use maplet_tensor::{DType, Shape, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::path::Path;
 
@@ -37,7 +37,7 @@ pub fn save_safetensors<M: Visit + ?Sized>(model: &M, path: impl AsRef<Path>) ->
 
 /// Reads a model's parameters and running statistics: all of them, or on an error none.
 ///
-/// The counters `num_batches_tracked` of PyTorch's batch normalisation are passed over.
+/// The counters `num_batches_tracked` of PyTorch's batch normalisation are passed over, unless the model keeps them.
 ///
 /// # Errors
 /// A file that cannot be read or is malformed; names that are missing or unexpected and tensors of another shape or
@@ -45,7 +45,9 @@ pub fn save_safetensors<M: Visit + ?Sized>(model: &M, path: impl AsRef<Path>) ->
 pub fn load_safetensors<M: Visit + ?Sized>(model: &mut M, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let mut tensors = read_safetensors(path)?;
-    tensors.retain(|(name, _)| !name.ends_with(".num_batches_tracked"));
+    let own: BTreeSet<String> = states(model).into_iter().map(|(name, _)| name).collect();
+    let is_counter = |name: &str| name.rsplit('.').next() == Some("num_batches_tracked");
+    tensors.retain(|(name, _)| own.contains(name) || !is_counter(name));
     container::restore(model, &tensors).map_err(|error| Error::from(error).at(path))
 }
 

@@ -2,7 +2,7 @@
 
 use maplet_autograd::container::snapshot;
 use maplet_models::{Error, load_safetensors, mlp, read_safetensors, save_safetensors, write_safetensors};
-use maplet_nn_layers::Sequential;
+use maplet_nn_layers::{BatchNorm1d, Sequential};
 use maplet_tensor::{DType, Tensor};
 use proptest::prelude::*;
 use std::fs;
@@ -44,6 +44,19 @@ fn a_model_with_running_statistics_comes_back() {
     write_safetensors(&tensors, &path).unwrap();
     load_safetensors(&mut other, &path).unwrap();
     assert!(snapshot(&model) == snapshot(&other));
+}
+
+#[test]
+fn a_counter_that_the_model_keeps_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("count.safetensors");
+    let mut model = BatchNorm1d::new(2).unwrap().cumulative();
+    let mut tensors = snapshot(&model);
+    tensors.last_mut().unwrap().1 = Tensor::scalar(7i64);
+    write_safetensors(&tensors, &path).unwrap();
+    load_safetensors(&mut model, &path).unwrap();
+    assert_eq!(model.num_batches_tracked.as_ref().unwrap().value(), &Tensor::scalar(7i64));
+    load_safetensors(&mut BatchNorm1d::new(2).unwrap(), &path).unwrap();
 }
 
 #[test]

@@ -31,6 +31,27 @@ pub struct Expect<'a> {
     pub states: Named<'a>,
     /// Input shapes that must be refused, each with the whole text of the error.
     pub refuses: &'a [(&'a [usize], &'a str)],
+    /// The input is ids below this number; 0 if it is floating-point numbers.
+    pub ids: usize,
+    /// The samples of a batch have to do with each other, in evaluation too: check 3 is left out.
+    pub coupled: bool,
+}
+
+impl Expect<'_> {
+    /// The default, for constants.
+    pub const NOTHING: Self =
+        Self { input: &[], output: &[], parameters: &[], states: &[], refuses: &[], ids: 0, coupled: false };
+
+    fn draw(&self, shape: Shape, rng: &mut Rng) -> Result<Tensor> {
+        match self.ids {
+            0 => Ok(Tensor::normal(shape, 0.0f32, 1.0, rng)),
+            ids => Ok(Tensor::from_vec((0..shape.elements()).map(|_| rng.below(ids) as i64).collect(), shape)?),
+        }
+    }
+
+    fn input_type(&self) -> DType {
+        if self.ids == 0 { DType::F32 } else { DType::I64 }
+    }
 }
 
 const SEED: u64 = 0x6d6f_6475_6c65;
@@ -61,20 +82,22 @@ pub fn check_module<M: Module>(module: &mut M, expect: &Expect<'_>) -> Result<()
         return Err(Error::new("check_module", what, "axis 0 is the batch: make it 2 or more"));
     }
     let mut rng = Rng::new(SEED);
-    let x = Tensor::normal(Shape::new(expect.input)?, 0.0f32, 1.0, &mut rng);
+    let x = expect.draw(Shape::new(expect.input)?, &mut rng)?;
     names(module, expect)?;
     let y = module.forward(&Var::from(&x))?.into_value();
     if y.shape().sizes() != expect.output {
         return Err(wrong("output shape", &y.shape(), &Shape::new(expect.output)?));
     }
     same_bits("the same input again", &y, module.forward(&Var::from(&x))?.value())?;
-    samples_are_independent(module, &x, &y, &mut rng)?;
+    let rest = expect.draw(x.shape().with_size(0, x.shape()[0] - 1), &mut rng)?;
+    samples_are_independent(module, &x, &y, &rest, expect.coupled)?;
     refusals(module, expect)?;
     file(module, &x, &y)?;
 
     let before = snapshot(module);
     cast(module, DType::F64)?;
-    let result = derivatives(module, &x.to_dtype(DType::F64), &y.to_dtype(DType::F64), &mut rng);
+    let x = if x.dtype().is_float() { x.to_dtype(DType::F64) } else { x };
+    let result = derivatives(module, &x, &y.to_dtype(DType::F64), &mut rng);
     cast(module, DType::F32)?;
     restore(module, &before)?;
     result
@@ -116,11 +139,12 @@ fn same_bits(when: &str, a: &Tensor, b: &Tensor) -> Result<()> {
 }
 
 /// Sample 0 stays, the others change: so must the outputs.
-fn samples_are_independent<M: Module>(module: &M, x: &Tensor, y: &Tensor, rng: &mut Rng) -> Result<()> {
-    let rest = Tensor::normal(x.shape().with_size(0, x.shape()[0] - 1), 0.0f32, 1.0, rng);
-    let other = Tensor::concat(&[&x.slice(0, 0, 1)?, &rest], 0)?;
+fn samples_are_independent<M: Module>(module: &M, x: &Tensor, y: &Tensor, rest: &Tensor, coupled: bool) -> Result<()> {
+    let other = Tensor::concat(&[&x.slice(0, 0, 1)?, rest], 0)?;
     let other = module.forward(&Var::from(other))?.into_value();
-    same_bits("another sample in the batch", &y.slice(0, 0, 1)?, &other.slice(0, 0, 1)?)?;
+    if !coupled {
+        same_bits("another sample in the batch", &y.slice(0, 0, 1)?, &other.slice(0, 0, 1)?)?;
+    }
     if y.slice(0, 1, 2)? == other.slice(0, 1, 2)? {
         return Err(Error::new(
             "check_module",
@@ -133,7 +157,7 @@ fn samples_are_independent<M: Module>(module: &M, x: &Tensor, y: &Tensor, rng: &
 
 fn refusals<M: Module>(module: &M, expect: &Expect<'_>) -> Result<()> {
     for (shape, text) in expect.refuses {
-        let x = Tensor::zeros(Shape::new(shape)?, DType::F32);
+        let x = Tensor::zeros(Shape::new(shape)?, expect.input_type());
         let found = module.forward(&Var::from(x)).map_or_else(|error| error.to_string(), |_| "no error".into());
         if found != *text {
             return Err(wrong(&format!("error for an input of {shape:?}"), &found, text));
@@ -158,7 +182,9 @@ fn file<M: Module>(module: &mut M, x: &Tensor, y: &Tensor) -> Result<()> {
 
 /// Checks 6 and 7, of a module in F64.
 fn derivatives<M: Module>(module: &mut M, x: &Tensor, y: &Tensor, rng: &mut Rng) -> Result<()> {
-    gradcheck(|v| Ok(module.forward(&v[0])?), std::slice::from_ref(x))?;
+    if x.dtype().is_float() {
+        gradcheck(|v| Ok(module.forward(&v[0])?), std::slice::from_ref(x))?;
+    }
     let cotangent = Tensor::normal(y.shape(), 0.0f64, 1.0, rng);
     for training in [true, false] {
         parameter_gradients(module, x, &cotangent, training)?;
@@ -237,7 +263,7 @@ mod tests {
     use maplet_autograd::{Item, ItemMut, Path, State, Visit, fields, record};
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    const EXPECT: Expect<'_> = Expect { input: &[3, 2], output: &[3, 2], parameters: &[], states: &[], refuses: &[] };
+    const EXPECT: Expect<'_> = Expect { input: &[3, 2], output: &[3, 2], ..Expect::NOTHING };
 
     fn text(mut module: impl Module, expect: &Expect<'_>) -> String {
         check_module(&mut module, expect).unwrap_err().to_string()
@@ -350,7 +376,7 @@ mod tests {
         };
         let scale = Scale { weight, offset: State::new(Tensor::from([0.0f32])), rule: lie };
         let (parameters, states): (Named<'_>, Named<'_>) = (&[("weight", &[50])], &[("offset", &[1])]);
-        let found = text(scale, &Expect { input: &[3, 50], output: &[3, 50], parameters, states, refuses: &[] });
+        let found = text(scale, &Expect { input: &[3, 50], output: &[3, 50], parameters, states, ..EXPECT });
         assert!(found.starts_with("check_module: gain of one step of gradient descent: found"), "{found}");
     }
 }

@@ -88,8 +88,13 @@ impl Conv2d {
 
     /// The layer, and what follows it, as one op.
     pub(crate) fn apply(&self, x: &Var, activation: Activation) -> Result<Var> {
+        self.apply_with(x, &self.weight.on(x), activation)
+    }
+
+    /// As [`apply`](Self::apply), with another weight than the layer's own.
+    pub(crate) fn apply_with(&self, x: &Var, weight: &Var, activation: Activation) -> Result<Var> {
         let bias = self.bias.as_ref().map(|bias| bias.on(x));
-        Ok(x.conv_bias(&self.weight.on(x), bias.as_ref(), self.window, activation)?)
+        Ok(x.conv_bias(weight, bias.as_ref(), self.window, activation)?)
     }
 }
 

@@ -37,12 +37,27 @@ mod prelu;
 mod softmax;
 mod gated;
 mod dropout;
-mod batch_norm2d;
+mod gaussian;
+mod norm;
+mod batch_norm;
+mod instance_norm;
+mod group_norm;
 mod layer_norm;
 mod transformer;
 mod positions;
 mod rotary;
 pub mod recurrent;
+mod rms_norm;
+mod local_response_norm;
+mod bilinear;
+mod embedding;
+mod embedding_bag;
+mod parametrized;
+mod weight_norm;
+mod spectral_norm;
+mod func;
+mod containers;
+mod branches;
 pub mod init;
 mod loss;
 mod checkpoint;
@@ -59,21 +74,34 @@ pub use activation_piecewise::{Hardshrink, Hardsigmoid, Hardswish, Hardtanh, Rel
 pub use activation_smooth::{Celu, Elu, LogSigmoid, Mish, Selu, Softplus, Softsign, Tanhshrink};
 pub use adaptive_pool::{AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, GlobalAvgPool};
 pub use adaptive_pool::{AdaptiveMaxPool, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AdaptiveMaxPool3d, GlobalMaxPool};
-pub use batch_norm2d::{BatchNorm2d, BatchNorm2dConfig};
+pub use batch_norm::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, BatchNormConfig};
+pub use bilinear::Bilinear;
+pub use branches::{Parallel, Residual};
 pub use builder::Builder;
 pub use check::{Expect, Named, check_module};
 pub use checkpoint::Checkpoint;
+pub use containers::{ModuleDict, ModuleList};
 pub use conv2d::{Conv2d, Conv2dConfig};
-pub use dropout::Dropout;
+pub use dropout::{
+    AlphaDropout, ChannelDropout, DropPath, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout,
+};
+pub use embedding::{Embedding, EmbeddingConfig};
+pub use embedding_bag::{BagMode, EmbeddingBag, EmbeddingBagConfig};
 pub use error::{Error, Result};
+pub use func::{Func, Identity, func};
 #[doc(hidden)]
 pub use fusion::Part;
 pub use gated::{GeGlu, Glu, ReGlu, SwiGlu};
+pub use gaussian::{GaussianDropout, GaussianNoise};
+pub use group_norm::{GroupNorm, GroupNormConfig};
+pub use instance_norm::{InstanceNorm, InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, InstanceNormConfig};
 pub use layer_norm::{LayerNorm, LayerNormConfig};
 pub use linear::{Linear, LinearConfig};
+pub use local_response_norm::LocalResponseNorm;
 pub use loss::{CrossEntropy, Loss, bce_with_logits, cross_entropy, l1, mse};
 pub use max_unpool::{MaxUnpool, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d};
-pub use module::{Func, Module, cast, func};
+pub use module::{Module, cast};
+pub use parametrized::{Parametrization, Parametrized, Weighted};
 pub use plan::{MAX_ACTIVATION, MAX_PARAMETERS};
 pub use pool::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, LpPool, LpPool1d, LpPool2d, LpPool3d};
 pub use pool::{MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
@@ -84,9 +112,11 @@ pub use recurrent::{
     LuongAttention, Merge, Recurrent, RecurrentCell, RecurrentOptions, Rnn, RnnCell, TimeDistributed, length_mask,
 };
 pub use reshape::{Flatten, Reshape};
+pub use rms_norm::{RmsNorm, RmsNormConfig};
 pub use rotary::{RotaryEmbedding, RotaryPairs};
 pub use sequential::{Row, Sequential};
 pub use softmax::{LogSoftmax, Softmax, Softmax2d, Softmin};
+pub use spectral_norm::{Spectral, SpectralNorm};
 pub use step::{Custom, SequentialConfig, Step};
 pub use transformer::{
     AttentionMasks, DecoderCache, FeedForward, KvCache, MultiheadAttention, Transformer, TransformerConfig,
@@ -94,3 +124,4 @@ pub use transformer::{
     causal_mask,
 };
 pub use upsample::{Upsample, Upsample1d, Upsample2d, Upsample3d};
+pub use weight_norm::{LengthAndDirection, WeightNorm};

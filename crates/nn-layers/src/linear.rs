@@ -66,8 +66,13 @@ impl Linear {
 
     /// The layer, and what follows it, as one op.
     pub(crate) fn apply(&self, x: &Var, activation: Activation) -> Result<Var> {
+        self.apply_with(x, &self.weight.on(x), activation)
+    }
+
+    /// As [`apply`](Self::apply), with another weight than the layer's own.
+    pub(crate) fn apply_with(&self, x: &Var, weight: &Var, activation: Activation) -> Result<Var> {
         let bias = self.bias.as_ref().map(|bias| bias.on(x));
-        Ok(x.linear(&self.weight.on(x), bias.as_ref(), activation)?)
+        Ok(x.linear(weight, bias.as_ref(), activation)?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::fusion::Part;
 use crate::{Error, Result};
-use maplet_autograd::{State, Var, Visit, fields, params_mut, states_mut};
+use maplet_autograd::{State, Var, Visit, params_mut, states_mut};
 use maplet_tensor::DType;
 
 /// A mapping from one value to another, with whatever parameters it needs.
@@ -52,33 +52,6 @@ impl<M: Module + ?Sized> Module for Box<M> {
 
     fn part(&self) -> Part<'_> {
         (**self).part()
-    }
-}
-
-/// A closure as a module: for a step without parameters.
-///
-/// ```
-/// use maplet_autograd::{Tensor, Var};
-/// use maplet_nn_layers::{Module, func};
-///
-/// let double = func(|x: &Var| Ok(x.mul_scalar(2.0)));
-/// assert_eq!(double.forward(&Var::from(Tensor::from([3.0f32])))?.item::<f32>()?, 6.0);
-/// # Ok::<(), maplet_nn_layers::Error>(())
-/// ```
-pub fn func<F: Fn(&Var) -> Result<Var> + Send + Sync>(function: F) -> Func<F> {
-    Func { function }
-}
-
-/// A module made by [`func`].
-#[derive(Debug, Clone)]
-pub struct Func<F> {
-    function: F,
-}
-fields!([F] Func<F>: ; function);
-
-impl<F: Fn(&Var) -> Result<Var> + Send + Sync> Module for Func<F> {
-    fn forward(&self, x: &Var) -> Result<Var> {
-        (self.function)(x)
     }
 }
 

@@ -85,23 +85,20 @@ pub(crate) fn weight_shape(op: &'static str, sizes: &[(&str, usize)]) -> Result<
     Ok(Shape::new(&sizes.iter().map(|(_, size)| *size).collect::<Vec<_>>())?)
 }
 
-/// The shape of a norm's weight, if its size and its `eps` are possible.
-pub(crate) fn norm_check(op: &'static str, name: &str, size: usize, eps: f64) -> Result<Shape> {
-    if !(eps >= 0.0 && eps.is_finite()) {
-        return Err(Error::new(op, format!("eps is {eps}"), "use a small positive number"));
+/// The axes of one sample with channels and `d` spatial axes.
+pub(crate) fn sample_axes(d: usize) -> &'static str {
+    match d {
+        1 => "c, l",
+        2 => "c, h, w",
+        _ => "c, d, h, w",
     }
-    weight_shape(op, &[(name, size)])
 }
 
 /// The channels and the `D` spatial sizes of one sample.
 pub(crate) fn expect_spatial<const D: usize>(op: &'static str, sample: &Shape) -> Result<(usize, [usize; D])> {
     let sizes = sample.split_first().and_then(|(&channels, sizes)| Some((channels, sizes.try_into().ok()?)));
     sizes.ok_or_else(|| {
-        let axes = match D {
-            1 => "c, l",
-            2 => "c, h, w",
-            _ => "c, d, h, w",
-        };
+        let axes = sample_axes(D);
         let what = format!("expects [n, {axes}], got {}", batched(sample));
         Error::new(op, what, format!("put reshape([{axes}]) before it"))
     })

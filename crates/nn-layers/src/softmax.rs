@@ -130,7 +130,7 @@ mod tests {
     use crate::{Expect, check_module};
     use maplet_tensor::Tensor;
 
-    const SQUARE: Expect<'_> = Expect { input: &[3, 4], output: &[3, 4], parameters: &[], states: &[], refuses: &[] };
+    const SQUARE: Expect<'_> = Expect { input: &[3, 4], output: &[3, 4], ..Expect::NOTHING };
 
     fn check(mut layer: impl Module, refused: &str, at_axis_0: impl Module, expected: [f64; 2]) {
         check_module(&mut layer, &Expect { refuses: &[(&[], refused)], ..SQUARE }).unwrap();

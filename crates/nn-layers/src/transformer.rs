@@ -135,7 +135,8 @@ impl TransformerConfig {
     /// # Errors
     /// No features, or an epsilon that is none.
     pub fn norm(&self) -> Result<LayerNorm> {
-        Ok(LayerNorm { eps: self.layer_norm_eps, ..LayerNorm::new(self.d_model)? })
+        let norm = LayerNorm::new(self.d_model)?.eps(self.layer_norm_eps)?;
+        Ok(if self.bias { norm } else { norm.without_bias() })
     }
 
     fn block(&self) -> Block {

@@ -187,8 +187,8 @@ fn misfits_are_found_at_build() {
     let count = "layer 0 (Reshape [4, 2]): reshape: [3] has 3 elements, [4, 2] needs 8; \
                  help: the sizes must multiply to 3";
     assert_eq!(refused(Sequential::input([3]).reshape([4, 2])), count);
-    let p = "layer 1 (Dropout 1): dropout: p is 1; help: use a probability from 0 to below 1";
-    assert_eq!(refused(Sequential::input([3]).relu().dropout(1.0)), p);
+    let p = "layer 1 (Dropout 1.5): dropout: p is 1.5; help: use a probability from 0 to 1";
+    assert_eq!(refused(Sequential::input([3]).relu().dropout(1.5)), p);
     let axis = "layer 0 (Softmax axis 2): softmax: [1, 3] has no axis 2; help: axes run from 0 to 1, or from -1 to -2";
     assert_eq!(refused(Sequential::input([3]).softmax(2)), axis);
     let bias = "no_bias: step 1 has no bias to leave out; help: call it right after a layer that has one";
