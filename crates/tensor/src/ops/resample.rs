@@ -198,6 +198,7 @@ impl Interpolation {
         let point = |i: usize| if align_corners { step * i as f64 } else { step * (i as f64 + 0.5) - 0.5 };
         let last = input - 1;
         let row = |i: usize| match self {
+            // PyTorch's backward takes these two whatever the factor, its forward not always.
             Self::Nearest if output == input => (i, vec![1.0]),
             Self::Nearest if output == 2 * input => (i / 2, vec![1.0]),
             Self::Nearest => (((i as f32 * step32) as usize).min(last), vec![1.0]),
