@@ -1,8 +1,8 @@
 //! Every fused op equals the composition of plain ops that it stands for, in value and gradient, in both float types.
 
 use maplet_autograd::{
-    Activation, AttentionOptions, Cell, DType, Pass, Recurrence, RecurrentWeights, Result, Rng, Shape, Tensor, Trans,
-    Var, Window2d,
+    Activation, AttentionOptions, Cell, DType, LabelOptions, Pass, Recurrence, RecurrentWeights, Result, Rng, Shape,
+    Tensor, Trans, Var, Window2d,
 };
 
 fn normal(shape: &[usize], seed: u64) -> Tensor {
@@ -147,17 +147,17 @@ fn cross_entropy() {
     let weights = normal(&[k as usize], 2).square();
     for (smoothing, weights) in [(0.0, None), (0.1, None), (0.1, Some(&weights))] {
         let all_equal = Tensor::ones([k as usize], DType::F64);
-        // The target distribution, times the weights; and the weight of the labels.
+        // The target distribution, times the weights.
         let q = one_hot.mul_scalar(1.0 - smoothing).add_scalar(smoothing / k as f64);
         let q = q.mul(weights.unwrap_or(&all_equal)).unwrap();
-        let total = one_hot.mul(weights.unwrap_or(&all_equal)).unwrap().sum(.., false).unwrap();
         let plain = |x: &[Var]| {
-            let (q, total) = (x[0].constant(q.to_dtype(x[0].dtype())), x[0].constant(total.to_dtype(x[0].dtype())));
-            x[0].log_softmax(-1)?.mul(&q)?.sum(.., false)?.neg().div(&total)
+            let q = x[0].constant(q.to_dtype(x[0].dtype()));
+            Ok(x[0].log_softmax(-1)?.mul(&q)?.sum(-1, false)?.neg())
         };
         let fused = |x: &[Var]| {
-            let weights = weights.map(|weights| weights.to_dtype(x[0].dtype()));
-            x[0].softmax_cross_entropy(&labels, smoothing, weights.as_ref())
+            let class_weights = weights.map(|weights| weights.to_dtype(x[0].dtype()));
+            let options = LabelOptions { label_smoothing: smoothing, class_weights, ..Default::default() };
+            x[0].softmax_cross_entropy(&labels, &options)
         };
         same(n * k as usize, &[normal(&[n, k as usize], 1)], fused, plain);
     }

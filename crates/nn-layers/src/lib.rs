@@ -59,6 +59,7 @@ mod func;
 mod containers;
 mod branches;
 pub mod init;
+mod distance;
 mod loss;
 mod checkpoint;
 mod sequential;
@@ -82,6 +83,7 @@ pub use check::{Expect, Named, check_module};
 pub use checkpoint::Checkpoint;
 pub use containers::{ModuleDict, ModuleList};
 pub use conv2d::{Conv2d, Conv2dConfig};
+pub use distance::{CosineSimilarity, PairwiseDistance, cosine_similarity, pairwise_distance};
 pub use dropout::{
     AlphaDropout, ChannelDropout, DropPath, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout,
 };
@@ -98,7 +100,7 @@ pub use instance_norm::{InstanceNorm, InstanceNorm1d, InstanceNorm2d, InstanceNo
 pub use layer_norm::{LayerNorm, LayerNormConfig};
 pub use linear::{Linear, LinearConfig};
 pub use local_response_norm::LocalResponseNorm;
-pub use loss::{CrossEntropy, Loss, bce_with_logits, cross_entropy, l1, mse};
+pub use loss::*;
 pub use max_unpool::{MaxUnpool, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d};
 pub use module::{Module, cast};
 pub use parametrized::{Parametrization, Parametrized, Weighted};

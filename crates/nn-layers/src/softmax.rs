@@ -80,7 +80,7 @@ along! {
 }
 
 along! {
-    /// `x − log Σ exp(x)` along one axis: what an NLL loss takes.
+    /// `x − log Σ exp(x)` along one axis: what [`nll`](crate::nll) takes.
     ///
     /// PyTorch: `nn.LogSoftmax`; Keras: `activations.log_softmax`.
     pub struct LogSoftmax;

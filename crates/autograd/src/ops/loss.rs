@@ -1,44 +1,37 @@
 //! Softmax and cross-entropy in one op.
 
 use crate::{Result, Var, record_fused};
-use maplet_tensor::Tensor;
+use maplet_tensor::{LabelOptions, Tensor};
 
 impl Var {
-    /// The mean cross-entropy between the softmax of these logits and integer labels.
-    ///
-    /// `label_smoothing` spreads that share of each target evenly over all classes. With `class_weights` the mean is
-    /// weighted by the weight of each label.
+    /// The cross-entropy between the softmax of these logits and an integer label, for each row.
     ///
     /// # Shapes
-    /// `self: [.., classes]`, `labels: [..]` of type `i64`, `class_weights: [classes]` → `[]`
+    /// `self: [.., classes]`, `labels: [..]` of type `i64` → `[..]`
     ///
     /// # Errors
     /// Shapes or types that do not fit, a label outside `0..classes`, a smoothing outside `[0, 1]`.
     ///
     /// # Reference
     /// Szegedy et al. (2016), "Rethinking the Inception Architecture", section 7, for label smoothing.
-    pub fn softmax_cross_entropy(
-        &self,
-        labels: &Tensor,
-        label_smoothing: f64,
-        class_weights: Option<&Tensor>,
-    ) -> Result<Var> {
-        let (loss, stats) = self.value().cross_entropy(labels, label_smoothing, class_weights)?;
-        let (logits, y, weights) = (self.value().clone(), labels.clone(), class_weights.cloned());
-        let kernel = move |dy: Tensor, [_]: [bool; 1]| {
-            Ok([Some(dy.cross_entropy_grad(&logits, &y, &stats, label_smoothing, weights.as_ref())?)])
-        };
-        let (labels, weights) = (labels.clone(), class_weights.cloned());
+    pub fn softmax_cross_entropy(&self, labels: &Tensor, options: &LabelOptions) -> Result<Var> {
+        let (loss, stats) = self.value().cross_entropy(labels, options)?;
+        let (logits, y, spec) = (self.value().clone(), labels.clone(), options.clone());
+        let kernel = move |dy: Tensor, [_]: [bool; 1]| Ok([Some(dy.cross_entropy_grad(&logits, &y, &stats, &spec)?)]);
+        let (labels, options) = (labels.clone(), options.clone());
         let twin = move |[x]: [Var; 1]| {
-            let classes = x.size(-1)?;
-            let weights = weights.clone().unwrap_or_else(|| Tensor::ones([classes], x.dtype()));
-            let of_labels = weights.select_rows(&labels)?;
-            let total = of_labels.sum(.., false)?;
-            let log_probs = x.log_softmax(-1)?;
+            let (labels, weights) = options.weigh("cross_entropy", &labels, x.value(), "logits")?;
+            let (log_probs, smoothing, classes) = (x.log_softmax(-1)?, options.label_smoothing, x.size(-1)?);
             let picked = log_probs.gather(-1, &x.constant(labels.unsqueeze(-1)?))?.squeeze(-1)?;
-            let nll = picked.mul(&x.constant(of_labels))?.sum(.., false)?.mul_scalar(1.0 - label_smoothing);
-            let spread = log_probs.mul(&x.constant(weights))?.sum(.., false)?;
-            nll.add(&spread.mul_scalar(label_smoothing / classes as f64))?.neg().div(&x.constant(total))
+            let hit = picked.mul(&x.constant(&weights))?.neg();
+            if smoothing == 0.0 {
+                return Ok(hit);
+            }
+            let none_is_ignored = Tensor::ones([classes], x.dtype());
+            let of_classes = x.constant(options.class_weights.clone().unwrap_or(none_is_ignored));
+            let kept = weights.not_equal(&weights.zeros_like())?.to_dtype(x.dtype());
+            let spread = log_probs.mul(&of_classes)?.sum(-1, false)?.mul(&x.constant(kept))?;
+            hit.mul_scalar(1.0 - smoothing).sub(&spread.mul_scalar(smoothing / classes as f64))
         };
         record_fused("cross_entropy", loss, [self], kernel, twin)
     }

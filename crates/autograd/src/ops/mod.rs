@@ -20,5 +20,6 @@ mod resample;
 mod norm;
 mod noise;
 mod loss;
+mod ctc;
 mod recurrent;
 mod hook;
