@@ -10,6 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use maplet::models::{AlexNet, ResNet};
+use maplet::nn::{
+    self, AttentionMasks, Embedding, FeedForward, Gru, Lstm, RecurrentOptions, TransformerConfig, TransformerEncoder,
+};
 use maplet::prelude::*;
 
 /// The result of building or running a workload.
@@ -22,43 +26,117 @@ pub type Step = Box<dyn FnMut() -> Result<()> + Send>;
 pub type Workload = (&'static str, fn() -> Result<Step>);
 
 /// All workloads. A new one is one line here.
-pub const WORKLOADS: [Workload; 5] = [
-    ("mnist_cnn_b32", || mnist_cnn(32)),
-    ("mnist_cnn_b128", || mnist_cnn(128)),
-    ("mnist_cnn_b480", || mnist_cnn(480)),
-    ("mlp_b64", mlp),
+pub const WORKLOADS: [Workload; 14] = [
+    ("mnist_cnn_b32", || classify(mnist_cnn(42)?, images([32, 1, 28, 28]))),
+    ("mnist_cnn_b128", || classify(mnist_cnn(42)?, images([128, 1, 28, 28]))),
+    ("mnist_cnn_b480", || classify(mnist_cnn(42)?, images([480, 1, 28, 28]))),
+    ("mlp_b64", || classify(mlp(&[784, 512, 512, 10], 42)?, images([64, 784]))),
     ("tiny_mlp_b32", tiny_mlp),
+    ("lstm_b64", || classify(LastOfSequence::<Lstm>::new(Lstm::new)?, images([64, 28, 28]))),
+    ("gru_b64", || classify(LastOfSequence::<Gru>::new(Gru::new)?, images([64, 28, 28]))),
+    ("transformer_lm_b16", transformer_lm),
+    ("resnet20_b32", || classify(ResNet::resnet20(10, 42)?, images([32, 3, 32, 32]))),
+    ("resnet18_b4", || classify(ResNet::resnet18(10, 42)?, images([4, 3, 224, 224]))),
+    ("alexnet_b8", || classify(AlexNet::new(10, 42)?, images([8, 3, 224, 224]))),
+    ("conv_128_256_k4_b64", large_conv),
+    ("mnist_cnn_forward_1", || infer(mnist_cnn(42)?, images([1, 1, 28, 28]))),
+    ("mnist_cnn_forward_1000", || infer(mnist_cnn(42)?, images([1000, 1, 28, 28]))),
 ];
 
-/// Convolution 3 × 3 × 32, ReLU, max-pool 2 × 2, dense 128, ReLU, dense 10: Adam on random images.
-fn mnist_cnn(batch: usize) -> Result<Step> {
-    let model = Sequential::input([1, 28, 28]);
-    let model = model.conv2d(32, 3).relu().max_pool2d(2).flatten().linear(128).relu().linear(10).build(42)?;
-    classify(model, Tensor::uniform([batch, 1, 28, 28], 0.0f32, 1.0, &mut Rng::new(1)))
+/// Uniform random numbers.
+fn images<const N: usize>(shape: [usize; N]) -> Tensor {
+    Tensor::uniform(shape, 0.0f32, 1.0, &mut Rng::new(1))
 }
 
-/// Dense 784-512-512-10 with ReLU: Adam, batch 64.
-fn mlp() -> Result<Step> {
-    let model = Sequential::input([784]).linear(512).relu().linear(512).relu().linear(10).build(42)?;
-    classify(model, Tensor::uniform([64, 784], 0.0f32, 1.0, &mut Rng::new(1)))
-}
-
-/// Dense 10-46-10 with tanh and a squared error: Adam, batch 32. Its arithmetic is nothing: it times the fixed costs.
+/// Dense 10-46-10 with tanh and a squared error, batch 32. Its arithmetic is nothing: it times the fixed costs.
 fn tiny_mlp() -> Result<Step> {
     let model = Sequential::input([10]).linear(46).tanh().linear(10).build(42)?;
-    let mut rng = Rng::new(1);
-    let mut random = || Tensor::uniform([32, 10], 0.0f32, 1.0, &mut rng);
-    let batch = Batch { inputs: random(), targets: random() };
-    let mut trainer = model.compile(Adam::new(1e-3), mse, ());
-    Ok(Box::new(move || Ok(trainer.step(&batch).map(drop)?)))
+    train(model, mse, Batch { inputs: images([32, 10]), targets: images([32, 10]) })
+}
+
+/// A recurrent layer 28 → 128 over rows of an image, and a dense layer on its last output.
+struct LastOfSequence<R> {
+    recurrent: R,
+    head: Linear,
+}
+fields!([R: Visit] LastOfSequence<R>: recurrent, head);
+
+impl<R> LastOfSequence<R> {
+    fn new(make: fn(usize, usize, RecurrentOptions, &mut Rng) -> nn::Result<R>) -> Result<Self> {
+        let rng = &mut Rng::new(42);
+        Ok(Self {
+            recurrent: make(28, 128, RecurrentOptions::new().batch_first(), rng)?,
+            head: Linear::new(128, 10, rng)?,
+        })
+    }
+}
+
+impl<R: Module> Module for LastOfSequence<R> {
+    fn forward(&self, x: &Var) -> nn::Result<Var> {
+        let y = self.recurrent.forward(x)?;
+        self.head.forward(&y.slice(1, 27, 28)?.squeeze(1)?)
+    }
+}
+
+/// A causal transformer over characters: four layers of 128 features and four heads, pre-norm, GELU, learned positions.
+struct TransformerLm {
+    embedding: Embedding,
+    positions: Param,
+    encoder: TransformerEncoder,
+    head: Linear,
+}
+fields!(TransformerLm: embedding, positions, encoder, head);
+
+impl Module for TransformerLm {
+    fn forward(&self, x: &Var) -> nn::Result<Var> {
+        let x = self.embedding.forward(x)?;
+        let x = x.add(&self.positions.on(&x))?;
+        self.head.forward(&self.encoder.forward_with(&x, &AttentionMasks::new().causal())?)
+    }
+}
+
+fn transformer_lm() -> Result<Step> {
+    let rng = &mut Rng::new(42);
+    let config = TransformerConfig {
+        num_encoder_layers: 4,
+        dim_feedforward: 512,
+        dropout: 0.0,
+        activation: FeedForward::Gelu,
+        norm_first: true,
+        ..TransformerConfig::new(128, 4)
+    };
+    let model = TransformerLm {
+        embedding: Embedding::new(65, 128, rng)?,
+        positions: Param::new(Tensor::zeros([128, 128], DType::F32)),
+        encoder: config.encoder(rng)?,
+        head: Linear::new(128, 65, rng)?,
+    };
+    let ids = |first: i64| Tensor::from_vec((first..first + 16 * 128).map(|i| i * 7 % 65).collect(), [16, 128]);
+    train(model, cross_entropy, Batch { inputs: ids(0)?, targets: ids(1)? })
+}
+
+/// One large convolution, 128 → 256 with a kernel of 4 × 4.
+fn large_conv() -> Result<Step> {
+    let model = Sequential::input([128, 28, 28]).conv2d(256, 4).build(42)?;
+    train(model, mse, Batch { inputs: images([64, 128, 28, 28]), targets: images([64, 256, 25, 25]) })
 }
 
 /// Steps of a classifier of ten classes on one batch.
-fn classify(model: Sequential, inputs: Tensor) -> Result<Step> {
+fn classify(model: impl Module + 'static, inputs: Tensor) -> Result<Step> {
     let labels: Vec<i64> = (0..inputs.shape()[0] as i64).map(|sample| sample % 10).collect();
-    let batch = Batch { targets: Tensor::from_slice(&labels, [labels.len()])?, inputs };
-    let mut trainer = model.compile(Adam::new(1e-3), cross_entropy, ());
+    train(model, cross_entropy, Batch { targets: Tensor::from_slice(&labels, [labels.len()])?, inputs })
+}
+
+/// Steps with Adam on one batch.
+fn train(model: impl Module + 'static, loss: impl Loss + 'static, batch: Batch) -> Result<Step> {
+    let mut trainer = model.compile(Adam::new(1e-3), loss, ());
     Ok(Box::new(move || Ok(trainer.step(&batch).map(drop)?)))
+}
+
+/// Forward passes outside of training.
+fn infer(model: impl Module + 'static, inputs: Tensor) -> Result<Step> {
+    let inputs = Var::from(inputs);
+    Ok(Box::new(move || Ok(model.forward(&inputs).map(drop)?)))
 }
 
 /// Times single steps for about `long`, after a tenth of that to warm up, and returns their durations in milliseconds,

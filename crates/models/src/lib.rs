@@ -1,6 +1,6 @@
 //! The model zoo and model files.
 //!
-//! - [`mnist_cnn`], [`mlp`] and [`ResNet`] are untrained networks.
+//! - [`mnist_cnn`], [`mlp`], [`AlexNet`] and [`ResNet`] are untrained networks.
 //! - [`ModelFile`] keeps a network with all it needs to be used: architecture, weights, normalisation and class names.
 //!   It loads without the code that wrote it.
 //! - [`save_safetensors`] and [`load_safetensors`] exchange weights with PyTorch, under PyTorch's names.
@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alexnet;
 mod classify;
 mod error;
 mod file;
@@ -30,6 +31,7 @@ mod mnist_cnn;
 mod resnet;
 mod safetensors;
 
+pub use self::alexnet::AlexNet;
 pub use self::classify::Classes;
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::file::ModelFile;
