@@ -26,7 +26,7 @@ pub enum Merge {
 /// - input `[t, n, ..]`, or `[n, t, ..]` with [`batch_first`](Self::batch_first)
 ///
 /// # Parameters
-/// - those of the layers, as `forward.…` and `backward.…`
+/// - those of the layers, as `forward_layer.…` and `backward_layer.…`
 ///
 /// # Reference
 /// Schuster & Paliwal (1997), "Bidirectional Recurrent Neural Networks".
@@ -49,18 +49,18 @@ pub enum Merge {
 #[derive(Debug, Clone)]
 pub struct Bidirectional<M> {
     /// The layer over the sequences.
-    pub forward: M,
+    pub forward_layer: M,
     /// The layer over the reversed sequences.
-    pub backward: M,
+    pub backward_layer: M,
     merge: Merge,
     batch_first: bool,
 }
-fields!([M: Module] Bidirectional<M>: forward, backward; merge, batch_first);
+fields!([M: Module] Bidirectional<M>: forward_layer, backward_layer; merge, batch_first);
 
 impl<M: Module> Bidirectional<M> {
     /// Both ways, with outputs one after the other.
-    pub fn new(forward: M, backward: M) -> Self {
-        Self { forward, backward, merge: Merge::Concat, batch_first: false }
+    pub fn new(forward_layer: M, backward_layer: M) -> Self {
+        Self { forward_layer, backward_layer, merge: Merge::Concat, batch_first: false }
     }
 
     /// With another way to merge the outputs.
@@ -86,8 +86,8 @@ impl<M: Module> Bidirectional<M> {
         };
         let sequences = Sequences { first, second, batch_first: self.batch_first, lengths };
         sequences.check()?;
-        let a = sequences.without_padding(&self.forward.forward(x)?)?;
-        let b = sequences.reverse(&self.backward.forward(&sequences.reverse(x)?)?)?;
+        let a = sequences.without_padding(&self.forward_layer.forward(x)?)?;
+        let b = sequences.reverse(&self.backward_layer.forward(&sequences.reverse(x)?)?)?;
         let b = sequences.without_padding(&b)?;
         Ok(match self.merge {
             Merge::Concat => Var::concat(&[&a, &b], -1)?,
@@ -172,10 +172,10 @@ mod tests {
             input: &[2, 4, 2],
             output: &[2, 4, 6],
             parameters: &[
-                ("forward.weight_ih_l0", &[9, 2]),
-                ("forward.weight_hh_l0", &[9, 3]),
-                ("backward.weight_ih_l0", &[9, 2]),
-                ("backward.weight_hh_l0", &[9, 3]),
+                ("forward_layer.weight_ih_l0", &[9, 2]),
+                ("forward_layer.weight_hh_l0", &[9, 3]),
+                ("backward_layer.weight_ih_l0", &[9, 2]),
+                ("backward_layer.weight_hh_l0", &[9, 3]),
             ],
             refuses: &[(&[4], "bidirectional: expects [t, n, ..], got [4]; help: give it sequences")],
             ..Expect::default()
