@@ -4,8 +4,9 @@
 //! Each maps every element by itself, keeps the shape, and has no parameters.
 
 use crate::fusion::Part;
+use crate::module::Layer;
 use crate::plan::{Draft, Plan};
-use crate::{Error, Module, Result};
+use crate::{Error, Result};
 use maplet_autograd::Var;
 use maplet_tensor::{DType, Shape, Tensor};
 
@@ -181,7 +182,7 @@ activation! {
 
 /// A layer in a [`Sequential`](crate::Sequential) that does one operation an element. It is tried on one number, so that
 /// a wrong option is found before anything is built.
-pub(crate) fn elementwise(label: String, input: &Shape, layer: impl Module + 'static) -> Plan {
+pub(crate) fn elementwise(label: String, input: &Shape, layer: impl Layer + 'static) -> Plan {
     Plan::new(label, || {
         layer.forward(&Var::from(Tensor::zeros([1], DType::F32)))?;
         Ok(Draft::new(*input, input.elements() as u64).fixed(layer))
@@ -196,7 +197,7 @@ pub(crate) fn expect_that(holds: bool, op: &'static str, what: String, help: &st
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{Expect, check_module};
+    use crate::{Expect, Module, check_module};
 
     /// Values of each function at −2, −0.5, 0.5 and 2, from tables of exp, tanh and Φ to seven digits.
     pub(crate) fn check(layer: &mut impl Module, op: &str, expected: [f64; 4]) {

@@ -1,6 +1,7 @@
 //! Pools that are told their output's size: [`AdaptiveAvgPool`], [`AdaptiveMaxPool`], and those that leave one number a
 //! channel, [`GlobalAvgPool`] and [`GlobalMaxPool`].
 
+use crate::module::Layer;
 use crate::plan::{Draft, Plan, batched, expect_spatial};
 use crate::step::{Spec, Step};
 use crate::{Builder, Error, Module, Result};
@@ -137,7 +138,7 @@ fn plan<const D: usize>(
     op: &'static str,
     input: &Shape,
     sizes: OutputSize<D>,
-    layer: impl Module + 'static,
+    layer: impl Layer + 'static,
 ) -> Plan {
     let label = sizes.0.map(|size| size.map_or("–".to_string(), |size| size.to_string())).join("×");
     Plan::new(format!("{name}{D}d {label}"), || {
@@ -232,7 +233,7 @@ fn spatial_axes(op: &'static str, x: &Shape) -> Result<Vec<isize>> {
     Ok((2..x.rank() as isize).collect())
 }
 
-fn global_plan(name: &str, op: &'static str, input: &Shape, keepdims: bool, layer: impl Module + 'static) -> Plan {
+fn global_plan(name: &str, op: &'static str, input: &Shape, keepdims: bool, layer: impl Layer + 'static) -> Plan {
     Plan::new(name.into(), || {
         if input.rank() < 2 {
             let what = format!("expects [n, c, sizes..], got {}", batched(input));

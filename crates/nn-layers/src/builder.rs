@@ -1,6 +1,7 @@
 //! [`Builder`]: a [`Sequential`] that is being put together. The method for a layer stands in the layer's file.
 
 use crate::fusion::Fused;
+use crate::module::Layer;
 use crate::plan::{Body, Make, Plan};
 use crate::reshape::with_batch;
 use crate::step::Planner;
@@ -21,7 +22,7 @@ pub struct Builder {
 
 enum NewStep {
     Data(Step),
-    Code(String, Box<dyn Module>),
+    Code(String, Box<dyn Layer>),
 }
 
 impl Builder {
@@ -55,9 +56,9 @@ impl Builder {
     }
 
     /// Anything of your own. Its output's shape is found by running it on one sample of zeros. Such a model's weights
-    /// can be saved; its architecture is code.
+    /// can be saved; its architecture is code. The module is `Clone`, so that the model is.
     #[allow(clippy::should_implement_trait)] // nobody adds models with +
-    pub fn add<M: Module + 'static>(mut self, module: M) -> Self {
+    pub fn add<M: Module + Clone + 'static>(mut self, module: M) -> Self {
         let name = std::any::type_name::<M>();
         let name = name.split('<').next().and_then(|name| name.rsplit("::").next()).unwrap_or(name);
         self.steps.push(NewStep::Code(name.into(), Box::new(module)));
@@ -105,7 +106,7 @@ impl Builder {
 }
 
 /// The output shape of the user's own module, found on one sample of zeros.
-fn dry_run(module: Box<dyn Module>, input: &Shape) -> Result<Body> {
+fn dry_run(module: Box<dyn Layer>, input: &Shape) -> Result<Body> {
     let zeros = Tensor::zeros(with_batch(1, input)?, DType::F32);
     let shape = module.forward(&Var::from(zeros))?.shape();
     let Some((1, sample)) = shape.split_first() else {
@@ -118,7 +119,7 @@ fn dry_run(module: Box<dyn Module>, input: &Shape) -> Result<Body> {
 }
 
 /// For each layer that begins a run: how many layers it takes.
-pub(crate) fn fused_runs(layers: &[Box<dyn Module>]) -> Vec<usize> {
+pub(crate) fn fused_runs(layers: &[Box<dyn Layer>]) -> Vec<usize> {
     let mut runs = Vec::new();
     let mut start = 0;
     while start < layers.len() {

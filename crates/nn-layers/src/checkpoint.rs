@@ -12,29 +12,15 @@ use maplet_autograd::{Item, ItemMut, Path, Var, Visit, checkpoint};
 /// PyTorch: `utils.checkpoint.checkpoint`; Keras: `RematScope`.
 ///
 /// ```
-/// use maplet_autograd::{Pass, Tensor, Var, fields, params};
-/// use maplet_nn_layers::{Checkpoint, Linear, Module, Result};
-/// use maplet_tensor::Rng;
+/// use maplet_autograd::{Pass, Tensor, params};
+/// use maplet_nn_layers::{Checkpoint, Module, Result, Sequential};
 ///
-/// #[derive(Clone)]
-/// struct Block {
-///     inner: Linear,
-/// }
-/// fields!(Block: inner);
-///
-/// impl Module for Block {
-///     fn forward(&self, x: &Var) -> Result<Var> {
-///         Ok(self.inner.forward(&x.gelu())?.add(x)?)
-///     }
-/// }
-///
-/// let mut rng = Rng::new(1);
-/// let block = |inner| Checkpoint::new(Block { inner });
-/// let blocks = [block(Linear::new(2, 2, &mut rng)?), block(Linear::new(2, 2, &mut rng)?)];
-/// let x = Pass::train(0).input(Tensor::from([[0.5f32, -1.0]]));
-/// let y = blocks.iter().try_fold(x, |x, block| block.forward(&x))?;
-/// assert_eq!(y.sum(.., false)?.backward()?.len(), 4);
-/// assert_eq!(params(&blocks)[0].0, "0.inner.weight");
+/// let block = |seed| Sequential::input([8]).linear(32).gelu().linear(8).build(seed);
+/// let model = Sequential::input([8]).add(Checkpoint::new(block(1)?)).add(Checkpoint::new(block(2)?)).build(3)?;
+/// let x = Pass::train(0).input(Tensor::from([[1.0f32; 8]]));
+/// let loss = model.forward(&x)?.square().sum(.., false)?; // keeps x, and the first block's output
+/// assert_eq!(loss.backward()?.len(), 8);
+/// assert_eq!(params(&model)[0].0, "0.0.weight");
 /// # Ok::<(), maplet_nn_layers::Error>(())
 /// ```
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 //!
 //! A fused op's value and gradient are those of the plain run (up to rounding): the tests below hold it to that.
 
+use crate::module::Layer;
 use crate::{Conv2d, Linear, MaxPool2d, Module, Result};
 use maplet_autograd::Var;
 use maplet_tensor::{Activation, Window2d};
@@ -27,7 +28,7 @@ pub(crate) enum Fused<'a> {
 
 impl<'a> Fused<'a> {
     /// The table: the longest run of layers, from the first on, that one op can replace.
-    pub(crate) fn of(layers: &'a [Box<dyn Module>]) -> Option<Self> {
+    pub(crate) fn of(layers: &'a [Box<dyn Layer>]) -> Option<Self> {
         let part = |i: usize| layers.get(i).map_or(Part::Other, |layer| layer.part());
         match [part(0), part(1), part(2)] {
             [Part::Conv2d(conv), Part::Relu, Part::MaxPool2d(pool)] if is_plain(pool) => {

@@ -55,6 +55,23 @@ impl<M: Module + ?Sized> Module for Box<M> {
     }
 }
 
+/// A module that can be copied behind its pointer: what a [`Sequential`](crate::Sequential) holds.
+pub(crate) trait Layer: Module {
+    fn copied(&self) -> Box<dyn Layer>;
+}
+
+impl<M: Module + Clone + 'static> Layer for M {
+    fn copied(&self) -> Box<dyn Layer> {
+        Box::new(self.clone())
+    }
+}
+
+impl Clone for Box<dyn Layer> {
+    fn clone(&self) -> Self {
+        (**self).copied()
+    }
+}
+
 /// Converts every floating-point parameter and state of a model to `F32` or `F64`.
 ///
 /// # Errors

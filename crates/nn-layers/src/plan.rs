@@ -1,7 +1,8 @@
 //! What a step will be, worked out from shapes alone, before any memory is taken for it.
 
+use crate::module::Layer;
 use crate::reshape::with_batch;
-use crate::{Error, Module, Result};
+use crate::{Error, Result};
 use maplet_tensor::{Rng, Shape, Window};
 
 /// The most weights that one model can have (16 GiB of them).
@@ -10,7 +11,7 @@ pub const MAX_PARAMETERS: u64 = 1 << 32;
 pub const MAX_ACTIVATION: u64 = 1 << 30;
 
 /// Makes the layer.
-pub(crate) type Make = Box<dyn FnOnce(&mut Rng) -> Result<Box<dyn Module>>>;
+pub(crate) type Make = Box<dyn FnOnce(&mut Rng) -> Result<Box<dyn Layer>>>;
 
 /// A step with its input's shape: its name, and what it will be if it can be.
 pub(crate) struct Plan {
@@ -55,7 +56,7 @@ impl Draft {
     }
 
     /// With trained parameters.
-    pub(crate) fn trained<M: Module + 'static>(
+    pub(crate) fn trained<M: Layer + 'static>(
         self,
         parameters: u64,
         make: impl FnOnce(&mut Rng) -> Result<M> + 'static,
@@ -66,7 +67,7 @@ impl Draft {
     }
 
     /// Without parameters.
-    pub(crate) fn fixed(self, layer: impl Module + 'static) -> Body {
+    pub(crate) fn fixed(self, layer: impl Layer + 'static) -> Body {
         self.trained(0, move |_| Ok(layer))
     }
 }

@@ -1,6 +1,7 @@
 //! [`MaxPool`], [`AvgPool`] and [`LpPool`]: sequences, images and volumes made smaller, window by window.
 
 use crate::fusion::Part;
+use crate::module::Layer;
 use crate::plan::{Draft, Plan, expect_spatial, window_label};
 use crate::step::{Spec, Step};
 use crate::{Builder, Error, Module, Result};
@@ -218,7 +219,7 @@ fn plan<const D: usize>(
     op: &'static str,
     input: &Shape,
     pool: Pool<D>,
-    layer: impl Module + 'static,
+    layer: impl Layer + 'static,
 ) -> Plan {
     let Pool { window, ceil_mode, .. } = pool;
     let rounded = if ceil_mode { ", ceil mode" } else { "" };

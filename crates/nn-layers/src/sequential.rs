@@ -2,6 +2,7 @@
 
 use crate::builder::{Builder, fused_runs};
 use crate::fusion::Fused;
+use crate::module::Layer;
 use crate::plan::batched;
 use crate::step::place;
 use crate::{Error, Module, Result, SequentialConfig};
@@ -37,12 +38,13 @@ use maplet_tensor::Shape;
 /// ```
 ///
 /// Some neighbors run as one op: convolution + ReLU + max-pool, and linear + ReLU. [`unfused`](Self::unfused) keeps the
-/// plain run.
+/// plain run. A clone is a model of its own, with the same weights.
+#[derive(Clone)]
 pub struct Sequential {
     input: Shape,
     config: SequentialConfig,
     rows: Vec<Row>,
-    layers: Vec<Box<dyn Module>>,
+    layers: Vec<Box<dyn Layer>>,
     /// How many layers each op runs.
     runs: Vec<usize>,
 }
@@ -83,7 +85,7 @@ impl Sequential {
         input: Shape,
         config: SequentialConfig,
         rows: Vec<Row>,
-        layers: Vec<Box<dyn Module>>,
+        layers: Vec<Box<dyn Layer>>,
     ) -> Self {
         let runs = fused_runs(&layers);
         Self { input, config, rows, layers, runs }

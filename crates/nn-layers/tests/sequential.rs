@@ -1,7 +1,7 @@
 //! `Sequential`: shapes, names, seeds, the table, and every misfit with its text.
 
 use maplet_autograd::{DType, Param, Pass, Shape, Tensor, Var, fields, params, params_mut, states};
-use maplet_nn_layers::{Builder, Custom, Expect, Linear, Module, Result, Sequential, check_module, func};
+use maplet_nn_layers::{Builder, Checkpoint, Custom, Expect, Linear, Module, Result, Sequential, check_module, func};
 use maplet_tensor::{Rng, Window2d};
 
 fn mnist_cnn() -> Builder {
@@ -134,6 +134,7 @@ fn weights_begin_as_in_pytorch() {
     }
 }
 
+#[derive(Clone)]
 struct Residual {
     inner: Linear,
     scale: Param,
@@ -172,6 +173,50 @@ fn modules_of_ones_own_take_their_place() {
     assert_eq!(refused(Sequential::input([3]).linear(5).add(residual())), misfit);
     let no_batch = "layer 0 (Func): sequential: one sample went in, [] came out; help: keep the batch as axis 0";
     assert_eq!(refused(Sequential::input([3]).add(func(|x: &Var| Ok(x.sum(.., false)?)))), no_batch);
+}
+
+#[test]
+fn a_clone_is_a_model_of_its_own() {
+    let model = Sequential::input([3]).linear(4).add(residual()).relu().linear(2).build(1).unwrap();
+    let mut copy = model.clone();
+    assert_eq!((bits(&copy), copy.to_string(), copy.config()), (bits(&model), model.to_string(), model.config()));
+    let x = Pass::train(0).input(Tensor::ones([2, 3], DType::F32));
+    let grads = model.forward(&x).unwrap().sum(.., false).unwrap().backward().unwrap();
+    assert_eq!((grads.missing(&model).len(), grads.missing(&copy).len()), (0, 7));
+    let bias = params_mut(&mut copy).pop().unwrap().1;
+    bias.set_value(Tensor::from([5.0f32, 5.0])).unwrap();
+    assert_ne!(bits(&copy), bits(&model));
+}
+
+/// As PyTorch's `checkpoint_sequential`: some layers of a model together.
+#[test]
+fn a_part_of_a_model_can_be_checkpointed() {
+    let part = || Sequential::input([4]).linear(8).relu().dropout(0.5).linear(4).build(2).unwrap();
+    let model = |checkpointed: bool| {
+        let builder = Sequential::input([3]).linear(4);
+        let builder = if checkpointed { builder.add(Checkpoint::new(part())) } else { builder.add(part()) };
+        builder.dropout(0.5).linear(2).build(1).unwrap()
+    };
+    let step = |model: &Sequential| {
+        let x = Pass::train(7).leaf(Tensor::ones([5, 3], DType::F32));
+        let grads = model.forward(&x).unwrap().square().sum(.., false).unwrap().backward().unwrap();
+        let mut found = vec![grads.of(&x).unwrap().clone()];
+        found.extend(params(model).into_iter().map(|(_, param)| grads.of(param).unwrap().clone()));
+        found
+    };
+    let (plain, parted) = (model(false), model(true));
+    assert_eq!(step(&plain), step(&parted));
+    let names = |model: &Sequential| params(model).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(&plain), names(&parted));
+}
+
+#[test]
+fn a_watched_pass_names_the_layer() {
+    let model = Sequential::input([2]).relu().add(func(|x: &Var| Ok(x.log()))).linear(1).build(1).unwrap();
+    let x = Pass::train(0).detect_anomaly().input(Tensor::from([[1.0f32, -1.0]]));
+    let want = "layer 1 (Func): log: its output f32 [1, 2] is -inf at [0, 1], 1 of 2 elements NaN or infinite, from f32 \
+                [1, 2] within [0, 1]; help: keep the inputs where the op is finite, with clamp(..) or a small number added";
+    assert_eq!(model.forward(&x).unwrap_err().to_string(), want);
 }
 
 #[test]
