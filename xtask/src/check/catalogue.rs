@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::catalogue::{all, is_current};
+use crate::catalogue::{Entry, all, is_current};
 use crate::project::root;
 use crate::{Result, parity};
 
@@ -31,9 +31,11 @@ pub(crate) fn find() -> Result<Vec<String>> {
     for folder in ["crates/nn-layers/src", "crates/optim/src"] {
         for (path, text) in sources(&root.join(folder))? {
             for name in implementors(&text) {
-                // `Conv<D>` is known by its aliases, `AdamRule` by `Adam`.
+                // `Conv<D>` is known by its aliases `Conv1d`, …, `Recurrent<K>` by `Lstm`, `AdamRule` by `Adam`.
                 let stem = name.trim_end_matches("Rule").trim_end_matches("Config");
-                if !PLUMBING.contains(&name) && !entries.iter().any(|entry| entry.name.starts_with(stem)) {
+                let alias = |entry: &str| text.contains(&format!("pub type {entry} = {name}<"));
+                let known = |entry: &Entry| entry.name.starts_with(stem) || alias(&entry.name);
+                if !PLUMBING.contains(&name) && !entries.iter().any(known) {
                     found.push(format!("{path}:1: {name} has no line `/// PyTorch: …; Keras: ….`"));
                 }
             }
