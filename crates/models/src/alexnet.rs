@@ -26,7 +26,7 @@ use maplet_tensor::Window2d;
 /// assert_eq!(params(&model)[0].0, "features.0.weight");
 /// # Ok::<(), maplet_models::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct AlexNet {
     /// Convolutions and pools, to `[n, 256, 6, 6]`.
     pub features: Sequential,

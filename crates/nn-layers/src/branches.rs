@@ -1,5 +1,6 @@
 //! [`Residual`] and [`Parallel`]: several ways from one input, joined again.
 
+use crate::module::Layer;
 use crate::{Error, Identity, Module, Result};
 use maplet_autograd::{Item, ItemMut, Path, Var, Visit, fields};
 
@@ -77,8 +78,9 @@ impl<M: Module, P: Module> Module for Residual<M, P> {
 /// assert_eq!(y.value(), &Tensor::from([[-1.0f32, 2.0, 0.0, 2.0]]));
 /// # Ok::<(), maplet_nn_layers::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct Parallel {
-    branches: Vec<Box<dyn Module>>,
+    branches: Vec<Box<dyn Layer>>,
     join: Join,
 }
 
@@ -101,7 +103,7 @@ impl Parallel {
     }
 
     /// One more branch.
-    pub fn branch(mut self, module: impl Module + 'static) -> Self {
+    pub fn branch(mut self, module: impl Module + Clone + 'static) -> Self {
         self.branches.push(Box::new(module));
         self
     }

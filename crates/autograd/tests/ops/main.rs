@@ -2,9 +2,10 @@
 //! order, by finite differences), for belonging to the pass of any of its inputs, for recording nothing in inference,
 //! and for refusing a loose parameter. An op that is in no family fails the last test.
 
-use maplet_autograd::{DType, Error, Param, Pass, Tensor, Var};
+use maplet_autograd::{DType, Error, Leaf, Param, Pass, Tensor, Var, Walk, checkpoint};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use table::Case;
 
 mod table;
@@ -104,6 +105,57 @@ fn a_parameter_that_met_data_outside_the_pass_is_refused() {
         let text = "a parameter that met data outside any pass meets a recorded value: that parameter would never train; \
                     help: start from x.constant(..), or detach() it";
         assert!(error.to_string().ends_with(text), "{}: {error}", case.name);
+    }
+}
+
+/// The inputs in a pass: leaves, as far as they can be differentiated.
+fn entered(case: &Case, pass: &Pass) -> Vec<Var> {
+    let enter = |x: &Tensor| if x.dtype() == DType::F64 { pass.leaf(x) } else { pass.input(x) };
+    case.inputs.iter().map(enter).collect()
+}
+
+/// The first differentiable input is the part's; the others come from around it.
+#[test]
+fn a_checkpointed_op_is_the_same_bit_for_bit() {
+    for case in cases().into_iter().filter(|case| !case.cut).map(Arc::new) {
+        let first = case.differentiable()[0];
+        let step = |checkpointed: bool| {
+            let x = entered(&case, &Pass::train(1));
+            let y = if checkpointed {
+                let (case, around) = (case.clone(), x.clone());
+                let part = move |_: &(), [x]: [Var; 1]| {
+                    let mut all = around.clone();
+                    all[first] = x;
+                    Ok::<_, Error>((case.run)(&all)?.swap_remove(0))
+                };
+                checkpoint(&(), [&x[first]], part).unwrap()
+            } else {
+                (case.run)(&x).unwrap().swap_remove(0)
+            };
+            let grads = y.backward_from(y.value().add_scalar(1.0)).unwrap();
+            let of = |x: &Var| x.is_recorded().then(|| grads.of(x).cloned());
+            (y.value().clone(), x.iter().map(of).collect::<Vec<_>>())
+        };
+        assert_eq!(step(true), step(false), "{}", case.name);
+    }
+}
+
+/// Whatever infinities an op uses inside, as masks do, nobody is told of.
+#[test]
+fn a_watched_pass_finds_nothing_in_sound_ops() {
+    for case in cases() {
+        let pass = Pass::train(1).detect_anomaly();
+        let x = entered(&case, &pass);
+        for y in (case.run)(&x).unwrap() {
+            assert!(pass.anomaly().is_ok(), "{}: {:?}", case.name, pass.anomaly());
+            if y.is_recorded() {
+                let leaves: Vec<&dyn Leaf> = x.iter().filter(|x| x.is_recorded()).map(|x| x as &dyn Leaf).collect();
+                for walk in [Walk::Keep, Walk::WithGraph] {
+                    let walked = y.backward_from_to(y.value(), &leaves, walk);
+                    assert!(walked.is_ok(), "{}: {walked:?}", case.name);
+                }
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use maplet_autograd::{DType, Result, Rng, Shape, Tensor, Var, gradcheck};
 
-pub(crate) type Run = Box<dyn Fn(&[Var]) -> Result<Vec<Var>>>;
+pub(crate) type Run = Box<dyn Fn(&[Var]) -> Result<Vec<Var>> + Send + Sync>;
 
 /// An op on inputs: those of type `f64` are differentiated.
 pub(crate) struct Case {
@@ -14,14 +14,18 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) fn new(name: &'static str, inputs: &[&Tensor], run: impl Fn(&[Var]) -> Result<Var> + 'static) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        inputs: &[&Tensor],
+        run: impl Fn(&[Var]) -> Result<Var> + Send + Sync + 'static,
+    ) -> Self {
         Self::many(name, inputs, move |x| Ok(vec![run(x)?]))
     }
 
     pub(crate) fn many(
         name: &'static str,
         inputs: &[&Tensor],
-        run: impl Fn(&[Var]) -> Result<Vec<Var>> + 'static,
+        run: impl Fn(&[Var]) -> Result<Vec<Var>> + Send + Sync + 'static,
     ) -> Self {
         Self { name, inputs: inputs.iter().map(|x| (*x).clone()).collect(), run: Box::new(run), cut: false }
     }
