@@ -1,13 +1,8 @@
-//! Initialisers: how weights begin.
-//!
-//! All make `F32`. Fan-in and fan-out are worked out from the weight's shape, `[out, in / groups, ..kernel]`, and from
-//! its groups: never by the caller.
+//! Weights whose size follows from how many inputs an output sums: Kaiming's and Xavier's.
 
+use super::{normal, uniform};
 use crate::{Error, Result};
-use maplet_tensor::{DType, Rng, Shape, Tensor};
-
-/// What keeps the norms' roots away from zero: PyTorch's default.
-pub(crate) const NORM_EPS: f64 = 1e-5;
+use maplet_tensor::{Rng, Shape, Tensor};
 
 /// Which way the variance is to be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,19 +15,26 @@ pub enum Fan {
 
 /// What the function after the layer does to the standard deviation, and the weights must make up for.
 ///
+/// PyTorch: `nn.init.calculate_gain`; Keras: –.
+///
 /// # Reference
 /// He, Zhang, Ren & Sun (2015), "Delving Deep into Rectifiers", eqs. 10 and 15 for the ReLUs; the others are PyTorch's
 /// `calculate_gain`.
+#[doc(alias = "calculate_gain")]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Gain {
-    /// 1, also for sigmoid and convolution.
+    /// 1, also for convolutions.
     Linear,
+    /// 1
+    Sigmoid,
     /// √2
     Relu,
-    /// `√(2 / (1 + slope²))`
+    /// `√(2 / (1 + slope²))`; the function's default slope is 0.01.
     LeakyRelu(f64),
     /// 5/3
     Tanh,
+    /// 3/4, found by experiment.
+    Selu,
     /// The factor itself.
     Value(f64),
 }
@@ -41,16 +43,19 @@ impl Gain {
     /// The factor.
     pub fn value(self) -> f64 {
         match self {
-            Self::Linear => 1.0,
+            Self::Linear | Self::Sigmoid => 1.0,
             Self::Relu => 2f64.sqrt(),
             Self::LeakyRelu(slope) => (2.0 / (1.0 + slope * slope)).sqrt(),
             Self::Tanh => 5.0 / 3.0,
+            Self::Selu => 0.75,
             Self::Value(factor) => factor,
         }
     }
 }
 
 /// Uniform in `±gain · √(3 / fan)`.
+///
+/// PyTorch: `nn.init.kaiming_uniform_`; Keras: `HeUniform`.
 ///
 /// ```
 /// use maplet_nn_layers::init::{Fan, Gain, kaiming_uniform};
@@ -76,6 +81,8 @@ pub fn kaiming_uniform(shape: impl Into<Shape>, groups: usize, fan: Fan, gain: G
 
 /// Normal with mean 0 and standard deviation `gain / √fan`.
 ///
+/// PyTorch: `nn.init.kaiming_normal_`; Keras: `HeNormal`.
+///
 /// # Errors
 /// A shape without two axes, or groups that do not divide the first.
 ///
@@ -89,6 +96,8 @@ pub fn kaiming_normal(shape: impl Into<Shape>, groups: usize, fan: Fan, gain: Ga
 }
 
 /// Uniform in `±gain · √(6 / (fan_in + fan_out))`.
+///
+/// PyTorch: `nn.init.xavier_uniform_`; Keras: `GlorotUniform`.
 ///
 /// # Errors
 /// A shape without two axes, or groups that do not divide the first.
@@ -105,6 +114,8 @@ pub fn xavier_uniform(shape: impl Into<Shape>, groups: usize, gain: Gain, rng: &
 
 /// Normal with mean 0 and standard deviation `gain · √(2 / (fan_in + fan_out))`.
 ///
+/// PyTorch: `nn.init.xavier_normal_`; Keras: `GlorotNormal`.
+///
 /// # Errors
 /// A shape without two axes, or groups that do not divide the first.
 ///
@@ -115,26 +126,6 @@ pub fn xavier_normal(shape: impl Into<Shape>, groups: usize, gain: Gain, rng: &m
     let shape = shape.into();
     let (fan_in, fan_out) = fans("xavier_normal", &shape, groups)?;
     Ok(normal(shape, 0.0, gain.value() * (2.0 / (fan_in + fan_out)).sqrt(), rng))
-}
-
-/// Uniform in `[low, high)`.
-pub fn uniform(shape: impl Into<Shape>, low: f64, high: f64, rng: &mut Rng) -> Tensor {
-    Tensor::uniform(shape, low as f32, high as f32, rng)
-}
-
-/// Normal.
-pub fn normal(shape: impl Into<Shape>, mean: f64, std: f64, rng: &mut Rng) -> Tensor {
-    Tensor::normal(shape, mean as f32, std as f32, rng)
-}
-
-/// All zeros.
-pub fn zeros(shape: impl Into<Shape>) -> Tensor {
-    Tensor::zeros(shape, DType::F32)
-}
-
-/// All ones.
-pub fn ones(shape: impl Into<Shape>) -> Tensor {
-    Tensor::ones(shape, DType::F32)
 }
 
 fn kaiming_fan(op: &'static str, shape: &Shape, groups: usize, fan: Fan) -> Result<f64> {
@@ -159,15 +150,8 @@ fn fans(op: &'static str, shape: &Shape, groups: usize) -> Result<(f64, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::moments;
     use super::*;
-
-    /// Mean, standard deviation and largest magnitude.
-    fn moments(x: &Tensor) -> (f64, f64, f64) {
-        let x: Vec<f64> = x.as_slice::<f32>().unwrap().iter().map(|&x| f64::from(x)).collect();
-        let mean = x.iter().sum::<f64>() / x.len() as f64;
-        let var = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64;
-        (mean, var.sqrt(), x.iter().fold(0.0, |most, x| x.abs().max(most)))
-    }
 
     /// The papers' standard deviations, for a weight with fan-in 8 · 9 = 72 and fan-out 64 / 2 · 9 = 288.
     #[test]
@@ -196,17 +180,8 @@ mod tests {
     fn gains_are_pytorchs() {
         assert_eq!(Gain::LeakyRelu(5f64.sqrt()).value(), (1.0f64 / 3.0).sqrt());
         assert_eq!(Gain::LeakyRelu(0.0).value(), Gain::Relu.value());
-        assert_eq!((Gain::Linear.value(), Gain::Value(0.25).value()), (1.0, 0.25));
-    }
-
-    #[test]
-    fn plain_ones() {
-        let mut rng = Rng::new(2);
-        let (mean, std, _) = moments(&normal([10_000], 3.0, 0.5, &mut rng));
-        assert!((mean - 3.0).abs() < 0.025 && (std - 0.5).abs() < 0.02, "{mean} {std}");
-        let low = uniform([1000], 2.0, 4.0, &mut rng);
-        assert!(low.as_slice::<f32>().unwrap().iter().all(|x| (2.0..=4.0).contains(x)));
-        assert_eq!((zeros([2]), ones([2])), (Tensor::from([0.0f32, 0.0]), Tensor::from([1.0f32, 1.0])));
+        assert_eq!((Gain::Linear.value(), Gain::Sigmoid.value(), Gain::Value(0.25).value()), (1.0, 1.0, 0.25));
+        assert_eq!((Gain::Tanh.value(), Gain::Selu.value()), (5.0 / 3.0, 0.75));
     }
 
     #[test]
