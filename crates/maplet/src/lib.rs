@@ -73,8 +73,8 @@ pub mod prelude {
     pub use maplet_tensor::{Activation, Axes, DType, Element, Rng, Shape, Tensor, Trans, Window2d};
     #[cfg(feature = "train")]
     pub use maplet_train::{
-        Accuracy, Average, Callback, Compile, ConfusionMatrix, EarlyStopping, F1, FitOptions, History, Metric,
-        ModelCheckpoint, Precision, Progress, Recall, StopSignal, TopK, Trainer,
+        Accuracy, Average, AverageWeights, Callback, Compile, ConfusionMatrix, EarlyStopping, F1, FitOptions, History,
+        Metric, ModelCheckpoint, Precision, Progress, Recall, ReduceLrOnPlateau, StopSignal, TopK, Trainer,
     };
 }
 

@@ -109,13 +109,17 @@ impl ReduceOnPlateau {
     /// Impossible numbers, as [`check`](Self::check) finds them.
     pub fn step(&mut self, metric: f64, optimizer: &mut dyn Optimizer) -> Result<Option<f64>> {
         self.check()?;
+        Ok(if self.is_time(metric) { self.lower(optimizer) } else { None })
+    }
+
+    /// Lowers the optimizer's rate, and returns the new one; nothing if the minimum is reached.
+    pub fn lower(&self, optimizer: &mut dyn Optimizer) -> Option<f64> {
         let old = optimizer.learning_rate();
         let new = (old * self.factor).max(self.minimum);
-        if !self.is_time(metric) || old - new <= LEAST_FALL {
-            return Ok(None);
-        }
-        optimizer.set_learning_rate(new);
-        Ok(Some(new))
+        (old - new > LEAST_FALL).then(|| {
+            optimizer.set_learning_rate(new);
+            new
+        })
     }
 
     /// Looks at the metric, and says whether the rate should fall now.

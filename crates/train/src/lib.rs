@@ -49,7 +49,7 @@ mod progress;
 mod metrics;
 mod error;
 
-pub use callbacks::{Callback, Context, EarlyStopping, ModelCheckpoint};
+pub use callbacks::{AverageWeights, Callback, Context, EarlyStopping, ModelCheckpoint, ReduceLrOnPlateau};
 pub use error::{Error, ErrorKind, Result};
 pub use history::{EpochLog, Evaluation, History};
 pub use metrics::{Accuracy, Average, ConfusionMatrix, F1, Metric, Metrics, Precision, Recall, TopK};

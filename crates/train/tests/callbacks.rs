@@ -4,7 +4,12 @@ mod common;
 
 use common::{quiet, trainer, twos};
 use maplet_autograd::params;
-use maplet_train::{Callback, Context, EarlyStopping, Error, ModelCheckpoint, Progress, Result, StopSignal};
+use maplet_nn_layers::mse;
+use maplet_optim::{Accumulate, ReduceOnPlateau, Sgd, Swa};
+use maplet_train::{
+    AverageWeights, Callback, Compile, Context, EarlyStopping, Error, FitOptions, ModelCheckpoint, Progress,
+    ReduceLrOnPlateau, Result, StopSignal, Trainer,
+};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
@@ -225,4 +230,60 @@ fn a_display_of_the_caller_gets_notes_and_an_error_comes_out() {
     assert_eq!(notes.0.len(), 1 + usize::from(cfg!(debug_assertions)));
     let error = trainer(0.25, ()).fit(&twos(2), quiet(1).callback(Fails)).unwrap_err();
     assert_eq!(error.to_string(), "fails: on purpose");
+}
+
+#[test]
+fn a_plateau_lowers_the_rate_and_counts_on_after_a_break() {
+    // The validation data is learned at once, so its loss gets no better.
+    let plateau =
+        || ReduceLrOnPlateau::new("val_loss", ReduceOnPlateau::lowest().factor(0.5).patience(1).threshold(0.0));
+    let rates = |trainer: &mut Trainer<common::Scale>, options: FitOptions<'_>| -> Vec<f64> {
+        let history = trainer.fit(&twos(2), options.callback(plateau())).unwrap();
+        history.epochs.iter().map(|log| log.learning_rate).collect()
+    };
+    let validation = twos(2);
+    // A step multiplies `w − 2` by 1 − 2 · 0.5, and then nothing changes.
+    let whole = rates(&mut trainer(0.5, ()), quiet(7).validation(&validation));
+    assert_eq!(whole, [0.5, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = |epochs| quiet(epochs).validation(&validation).checkpoint(folder.path().join("run")).resume();
+    rates(&mut trainer(0.5, ()), checkpoint(2));
+    assert_eq!(rates(&mut trainer(0.5, ()), checkpoint(7)), whole);
+}
+
+#[test]
+fn a_plateau_of_a_number_that_is_not_there_is_an_error() {
+    let plateau = ReduceLrOnPlateau::new("val_loss", ReduceOnPlateau::lowest());
+    let text = trainer(0.1, ()).fit(&twos(2), quiet(1).callback(plateau)).unwrap_err().to_string();
+    let expected = "reduce_lr_on_plateau: the log has no `val_loss`, it has loss; \
+                    help: name one of these; those with val_ need validation data";
+    assert_eq!(text, expected);
+    let plateau = ReduceLrOnPlateau::new("loss", ReduceOnPlateau::lowest().factor(2.0));
+    let text = trainer(0.1, ()).fit(&twos(2), quiet(1).callback(plateau)).unwrap_err().to_string();
+    assert_eq!(text, "reduce_on_plateau: factor is 2; help: use a number from 0 to below 1");
+}
+
+#[test]
+fn averages_are_taken_after_steps_or_epochs() {
+    // A step halves `w − 2`: the weights are 1, 1.5, 1.75, 1.875.
+    let (mut each, mut late) = (Swa::new(), Swa::new());
+    let mut trainer = trainer(0.25, ());
+    let options = quiet(2).callback(AverageWeights::every_step(&mut each));
+    trainer.fit(&twos(4), options.callback(AverageWeights::every_epoch(&mut late).from(2))).unwrap();
+    assert_eq!((trainer.model().weight(), each.count(), late.count()), (1.875, 4, 1));
+    each.apply(trainer.model_mut()).unwrap();
+    assert_eq!(trainer.model().weight(), (1.0 + 1.5 + 1.75 + 1.875) / 4.0);
+}
+
+/// Two batches of two are one batch of four.
+#[test]
+fn gradients_are_gathered_over_batches() {
+    let gathered = |batch: usize| {
+        let sgd = Accumulate::new(4 / batch as u64, Sgd::new(0.125));
+        let mut trainer = common::Scale::new(0.0).compile(sgd, mse, ());
+        trainer.fit(&twos(8), quiet(3).batch_size(batch)).unwrap();
+        trainer.model().weight()
+    };
+    assert_eq!((gathered(1), gathered(2)), (gathered(4), gathered(4)));
 }

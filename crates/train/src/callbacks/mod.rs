@@ -2,12 +2,16 @@
 
 mod context;
 mod early_stopping;
+mod reduce_lr_on_plateau;
+mod average_weights;
 mod model_checkpoint;
 mod monitor;
 
+pub use average_weights::AverageWeights;
 pub use context::Context;
 pub use early_stopping::EarlyStopping;
 pub use model_checkpoint::ModelCheckpoint;
+pub use reduce_lr_on_plateau::ReduceLrOnPlateau;
 
 use crate::Result;
 
