@@ -34,12 +34,12 @@ def single(x):
 
 def rand(*shape, low=-1.0, high=1.0):
     """Uniform random numbers, as a case's input."""
-    return single(torch.rand(*shape, dtype=FLOAT) * (high - low) + low)
+    return single(torch.rand(shape, dtype=FLOAT) * (high - low) + low)
 
 
 def randn(*shape):
     """Normal random numbers, as a case's input."""
-    return single(torch.randn(*shape, dtype=FLOAT))
+    return single(torch.randn(shape, dtype=FLOAT))
 
 
 class Const:

@@ -174,6 +174,11 @@ impl Entry {
         Self { tolerance: 1e-4, ..self }
     }
 
+    /// Runs in these types only.
+    pub fn only(self, dtypes: &'static [DType]) -> Self {
+        Self { dtypes, ..self }
+    }
+
     /// What a reader of the table should know.
     pub fn note(self, note: &'static str) -> Self {
         Self { note, ..self }

@@ -57,7 +57,7 @@ macro_rules! families {
     };
 }
 
-families!(attention, gradients, linear, pool, recurrent, upsample);
+families!(attention, gradients, linear, pool, recurrent, upsample, initializers, optimizers, schedules);
 
 /// Things of the catalogue that have a counterpart in PyTorch and no entry here, each with its reason.
 pub const WITHOUT: &[(&str, &str)] =
