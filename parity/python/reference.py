@@ -94,7 +94,9 @@ class Family:
         if self.ours is not None:
             return self.check(entry, case, module, inputs, call)
         put = self.begin(entry, case, dict(config or {}, training=training, steps=steps), args)
-        states = {name: value for name, value in module.state_dict().items() if not name.endswith("num_batches_tracked")}
+        # The counter serves a cumulative average alone; only then is it a state here.
+        keep = lambda name: (config or {}).get("cumulative") or not name.endswith("num_batches_tracked")
+        states = {name: value for name, value in module.state_dict().items() if keep(name)}
         params = dict(module.named_parameters())
         for name, value in states.items():
             put(("param." if name in params else "state.") + name, value, torch.float32)

@@ -57,7 +57,21 @@ macro_rules! families {
     };
 }
 
-families!(attention, gradients, linear, pool, recurrent, upsample, initializers, optimizers, schedules);
+families!(
+    attention,
+    embeddings,
+    gradients,
+    initializers,
+    linear,
+    noise,
+    norms,
+    optimizers,
+    pool,
+    recurrent,
+    schedules,
+    upsample,
+    wrappers
+);
 
 /// Things of the catalogue that have a counterpart in PyTorch and no entry here, each with its reason.
 pub const WITHOUT: &[(&str, &str)] =

@@ -107,7 +107,7 @@ impl EmbeddingBag {
         Ok(self)
     }
 
-    /// The last offset is where the last bag ends, as in the CSR format.
+    /// The last offset is the number of ids, where the last bag ends: as in the CSR format.
     pub fn include_last_offset(self) -> Self {
         Self { include_last_offset: true, ..self }
     }
@@ -143,10 +143,11 @@ impl EmbeddingBag {
                 if !self.include_last_offset {
                     starts.push(count);
                 }
-                if starts.is_sorted() && starts.first() == Some(&0) && starts.last() <= Some(&count) {
+                if starts.is_sorted() && starts.first() == Some(&0) && starts.last() == Some(&count) {
                     return Ok(starts);
                 }
-                let what = format!("the offsets {numbers:?} do not rise from 0 to at most {count}");
+                let end = if self.include_last_offset { "" } else { "at most " };
+                let what = format!("the offsets {numbers:?} do not rise from 0 to {end}{count}");
                 Err(Error::new(OP, what, "give the place of each bag's first id"))
             }
             (sizes, offsets) => {
@@ -170,7 +171,7 @@ impl EmbeddingBag {
         Ok(Some(weights.reshape(weights.len())?))
     }
 
-    /// The ids in a row, without the padding and what comes after the last bag.
+    /// The ids in a row, without the padding.
     fn kept(&self, ids: &Var, starts: Vec<usize>, weights: Option<Var>) -> Result<Kept> {
         let all = ids.reshape(ids.len())?;
         let numbers = all.value().as_slice::<i64>()?;
@@ -300,12 +301,17 @@ mod tests {
             let weights = weights.map(Var::from);
             layer.forward_bags(&ids, Some(&offsets), weights.as_ref()).err().unwrap().to_string()
         };
-        for offsets in [&[1i64, 2][..], &[0, 4], &[0, 2, 1], &[0, -1], &[]] {
-            let want = format!(
-                "embedding_bag: the offsets {offsets:?} do not rise from 0 to at most 3; \
+        let rise = |offsets: &[i64], end: &str| {
+            format!(
+                "embedding_bag: the offsets {offsets:?} do not rise from 0 to {end}; \
                  help: give the place of each bag's first id"
-            );
-            assert_eq!(text(layer().include_last_offset(), offsets, None), want);
+            )
+        };
+        for offsets in [&[1i64, 2][..], &[0, 4], &[0, 2, 1], &[0, -1], &[]] {
+            assert_eq!(text(layer(), offsets, None), rise(offsets, "at most 3"));
+        }
+        for offsets in [&[1i64, 3][..], &[0, 2], &[0, 2, 1, 3]] {
+            assert_eq!(text(layer().include_last_offset(), offsets, None), rise(offsets, "3"));
         }
         let mode = "embedding_bag: per_sample_weights were given in the mode Mean; help: use mode(BagMode::Sum)";
         assert_eq!(text(layer(), &[0], Some(Tensor::from([1.0f32, 1.0, 1.0]))), mode);

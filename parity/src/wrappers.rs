@@ -1,0 +1,79 @@
+//! Parametrized weights and containers.
+
+use crate::{Case, Entry, Result};
+use maplet_autograd::{Param, Var, fields};
+use maplet_nn_layers::{
+    Conv2d, Linear, Module, ModuleDict, ModuleList, Parametrization, Parametrized, SpectralNorm, WeightNorm,
+};
+
+pub(crate) fn entries() -> Vec<Entry> {
+    vec![
+        Entry::layer("WeightNorm", |case| {
+            let axis = if case.name.contains("_dim_") { case.optional("dim")? } else { Some(0) };
+            Ok(match is_conv(case)? {
+                true => Box::new(WeightNorm::along(conv(case)?, axis)?) as Box<dyn Module>,
+                false => Box::new(WeightNorm::along(linear(case)?, axis)?),
+            })
+        }),
+        Entry::layer("SpectralNorm", |case| {
+            let (iterations, eps) = (case.get_or("n_power_iterations", 1)?, case.get_or("eps", 1e-12)?);
+            Ok(match is_conv(case)? {
+                true => Box::new(SpectralNorm::of(conv(case)?, iterations, eps, &mut case.rng())?) as Box<dyn Module>,
+                false => Box::new(SpectralNorm::of(linear(case)?, iterations, eps, &mut case.rng())?),
+            })
+        }),
+        Entry::layer("Parametrized", |case| {
+            let square = |original| Ok(Square { original });
+            Ok(match is_conv(case)? {
+                true => Box::new(Parametrized::with(conv(case)?, square)?) as Box<dyn Module>,
+                false => Box::new(Parametrized::with(linear(case)?, square)?),
+            })
+        }),
+        Entry::layer_with("ModuleList", linears, |layers: &ModuleList<Linear>, _, x| chain(layers.iter(), &x[0])),
+        Entry::layer_with("ModuleDict", named_linears, |layers: &ModuleDict<Linear>, _, x| {
+            chain(layers.iter().map(|(_, layer)| layer), &x[0])
+        }),
+    ]
+}
+
+/// A parametrization of one's own.
+struct Square {
+    original: Param,
+}
+fields!(Square: original);
+
+impl Parametrization for Square {
+    fn weight(&self, x: &Var) -> maplet_nn_layers::Result<Var> {
+        Ok(self.original.on(x).square())
+    }
+}
+
+fn is_conv(case: &Case) -> Result<bool> {
+    Ok(case.get::<String>("layer")? == "conv")
+}
+
+fn linear(case: &Case) -> Result<Linear> {
+    Ok(Linear::new(case.get("in_features")?, case.get("out_features")?, &mut case.rng())?)
+}
+
+fn conv(case: &Case) -> Result<Conv2d> {
+    Ok(Conv2d::new(case.get("in_channels")?, case.get("out_channels")?, case.window()?, &mut case.rng())?)
+}
+
+fn linears(case: &Case) -> Result<ModuleList<Linear>> {
+    let sizes: Vec<usize> = case.get("sizes")?;
+    sizes.windows(2).map(|pair| Ok(Linear::new(pair[0], pair[1], &mut case.rng())?)).collect()
+}
+
+fn named_linears(case: &Case) -> Result<ModuleDict<Linear>> {
+    let names: Vec<String> = case.get("names")?;
+    let mut dict = ModuleDict::new();
+    for (name, layer) in names.into_iter().zip(linears(case)?) {
+        dict.insert(name, layer)?;
+    }
+    Ok(dict)
+}
+
+fn chain<'a>(mut layers: impl Iterator<Item = &'a Linear>, x: &Var) -> Result<Vec<Var>> {
+    Ok(vec![layers.try_fold(x.clone(), |x, layer| layer.forward(&x))?])
+}
