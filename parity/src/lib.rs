@@ -58,11 +58,13 @@ macro_rules! families {
 }
 
 families!(
+    activations,
     attention,
     embeddings,
     gradients,
     initializers,
     linear,
+    losses,
     noise,
     norms,
     optimizers,
@@ -70,7 +72,7 @@ families!(
     recurrent,
     schedules,
     upsample,
-    wrappers
+    wrappers,
 );
 
 /// Things of the catalogue that have a counterpart in PyTorch and no entry here, each with its reason.

@@ -66,7 +66,7 @@ impl Tensor {
     fn scaled_elu_grad(&self, op: &'static str, dy: &Self, [scale, alpha, rate]: [f64; 3]) -> Result<Self> {
         let slope = scale * alpha * rate;
         adjoint!(self, dy, op, 0.6, [scale, slope, rate], |x: T, dy: T| {
-            dy * if x > 0.0 { scale } else { slope * (rate * x).fast_exp() }
+            dy * if x <= 0.0 { slope * (rate * x).fast_exp() } else { scale }
         })
     }
 
