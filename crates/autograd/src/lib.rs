@@ -59,6 +59,7 @@ mod node;
 mod few;
 mod backward;
 mod record;
+mod joint;
 mod checkpoint;
 mod grads;
 mod param;
@@ -75,10 +76,11 @@ pub use derivatives::{hessian, hessian_vector_product, jacobian, jacobian_vector
 pub use error::{Error, ErrorKind, Message, Result};
 pub use gradcheck::{gradcheck, gradcheck_first};
 pub use grads::{Grads, Missing, Why};
+pub use joint::{record_all, record_all_outputs, record_fused, record_fused_outputs, record_kernel};
 pub use ops::attention::AttentionOptions;
 pub use param::{Param, State};
 pub use pass::Pass;
-pub use record::{Record, record, record_all, record_fused, record_fused_outputs, record_kernel};
+pub use record::{Record, record};
 pub use var::Var;
 pub use visit::{Item, ItemMut, Path, Visit, params, params_mut, states, states_mut};
 

@@ -1,8 +1,8 @@
 //! What the engine promises: sums, orders of derivatives, users' own ops, and errors that say what to do.
 
 use maplet_autograd::{
-    Param, Pass, Result, Tensor, Var, Walk, gradcheck, record, record_all, record_fused, record_fused_outputs,
-    record_kernel,
+    Param, Pass, Result, Tensor, Var, Walk, gradcheck, record, record_all, record_all_outputs, record_fused,
+    record_fused_outputs, record_kernel,
 };
 
 fn tensor(x: f32) -> Tensor {
@@ -131,6 +131,21 @@ mod own_ops {
         let grads = y.backward_to(&[&cos, &x], Walk::WithGraph).unwrap();
         assert_eq!(grads.of(&cos), Some(&Tensor::from([5.0f64])));
         assert_eq!((grads.of(&sin), grads.of(&x)), (None, Some(&Tensor::from([3.0f64]))));
+    }
+
+    /// The same with a rule in place of the kernel.
+    #[test]
+    fn a_rule_for_several_outputs() {
+        let sin_cos = |x: &Var| {
+            let saved = x.clone();
+            record_all_outputs("sin_cos", [x.value().sin(), x.value().cos()], [x], move |[dsin, dcos], [_]| {
+                Ok([Some(dsin.mul(&saved.cos())?.sub(&dcos.mul(&saved.sin())?)?)])
+            })
+        };
+        let x = Tensor::from([0.5f64, -1.0, 2.0]);
+        gradcheck(|v| Ok(sin_cos(&v[0])?[0].clone()), std::slice::from_ref(&x)).unwrap();
+        gradcheck(|v| Ok(sin_cos(&v[0])?[1].clone()), std::slice::from_ref(&x)).unwrap();
+        gradcheck(|v| sin_cos(&v[0]).and_then(|[sin, cos]| sin.square().mul(&cos)), &[x]).unwrap();
     }
 
     fn product(a: &Var, b: &Var) -> Result<Var> {

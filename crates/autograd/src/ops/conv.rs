@@ -1,7 +1,7 @@
 //! Convolution. It is linear in the input and in the weight, so its two adjoints are ops with rules of the same kind,
 //! and the three refer to each other.
 
-use crate::record::record_biased;
+use crate::joint::record_biased;
 use crate::{Result, Var, record};
 use maplet_tensor::{Activation, Axes, Shape, Sizes, Tensor, Window, Window2d};
 use std::array::from_fn;

@@ -1,6 +1,6 @@
 //! Matrix products.
 
-use crate::record::record_biased;
+use crate::joint::record_biased;
 use crate::{Result, Var, record};
 use maplet_tensor::{Activation, Shape, Tensor, Trans};
 

@@ -1,6 +1,6 @@
 //! Moving elements about: reshaping, cutting, joining, stretching. Each gradient moves them back.
 
-use crate::record::record_split;
+use crate::joint::record_split;
 use crate::{Result, Var, record};
 use maplet_tensor::{Axes, DType, PadMode, Shape, Tensor};
 
