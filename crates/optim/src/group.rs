@@ -1,4 +1,5 @@
-//! [`Group`]: other numbers for some of the parameters.
+//! [`Group`]: another rate or decay for some of the parameters. For other numbers than these, or another rule, see
+//! [`Partition`](crate::Partition).
 
 /// What is different for the parameters of a group: see [`Descent::group`](crate::Descent::group).
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -166,56 +166,46 @@ impl Lbfgs {
     ) -> Result<f64, E> {
         self.check()?;
         let most = self.max_evaluations.unwrap_or(self.max_iterations * 5 / 4);
-        let mut evaluate = |model: &mut M, evaluations: &mut usize| -> Result<(f64, Tensor, Grads), E> {
+        let (maximize, mut evaluations) = (self.maximize, 0);
+        let mut evaluate = |model: &mut M| -> Result<(f64, Tensor, Grads), E> {
             let (loss, grads) = closure::evaluate(&*model, &mut loss)?;
-            *evaluations += 1;
             let grad = flat_grad(model, &grads)?;
-            Ok(if self.maximize { (-loss, grad.neg(), grads) } else { (loss, grad, grads) })
+            Ok(if maximize { (-loss, grad.neg(), grads) } else { (loss, grad, grads) })
         };
-        let mut evaluations = 0;
-        let (mut now, mut grad, grads) = evaluate(model, &mut evaluations)?;
+        let (first, mut grad, grads) = evaluate(model)?;
         grads.apply_states(model).map_err(Error::from)?;
-        let first = if self.maximize { -now } else { now };
-        if let Some(last) = self.last.as_ref().filter(|last| last.grad.len() != grad.len()) {
-            let what = format!("the model has {} trained numbers, the state is of {}", grad.len(), last.grad.len());
-            return Err(Error::new(NAME, what, "step the model that it began with").into());
-        }
+        evaluations += 1;
+        let mut now = first;
         for iteration in 1..=self.max_iterations {
             if largest(&grad)? <= self.tolerance_grad {
                 break;
             }
-            let direction = direction(&mut self.pairs, self.last.as_mut(), self.history, &grad)?;
-            let length = match self.last {
-                None => (1.0 / number(&grad.abs().sum(.., false).map_err(Error::from)?)?).min(1.0) * self.learning_rate,
-                Some(_) => self.learning_rate,
-            };
-            let diagonal = self.last.as_ref().map_or(1.0, |last| last.diagonal);
-            self.iterations += 1;
-            self.last = Some(Last { direction: direction.clone(), length, grad: grad.clone(), diagonal });
+            let (direction, mut length) = self.aim(&grad)?;
             let (before, slope) = (now, dot(&grad, &direction)?);
             if slope > -self.tolerance_change {
                 break;
             }
-            let mut length = length;
             if self.line_search == LineSearch::StrongWolfe {
-                let base = values(model);
-                let start = Point { t: 0.0, loss: now, grad: grad.clone(), slope };
-                let left = most.saturating_sub(evaluations);
+                let (base, start) = (values(model), Point { t: 0.0, loss: now, grad, slope });
                 let at = |t: f64| -> Result<Point, E> {
                     walk(model, &direction, t)?;
-                    let found = evaluate(model, &mut evaluations);
+                    let found = evaluate(model);
                     restore(model, &base)?;
                     let (loss, grad, _) = found?;
                     Ok(Point { t, loss, slope: dot(&grad, &direction)?, grad })
                 };
-                let (found, _) = strong_wolfe(at, &start, length, largest(&direction)?, self.tolerance_change, left)?;
+                let (longest, left) = (largest(&direction)?, most.saturating_sub(evaluations));
+                let (found, count) = strong_wolfe(at, &start, length, longest, self.tolerance_change, left)?;
                 (now, grad, length) = (found.loss, found.grad, found.t);
+                evaluations += count;
                 walk(model, &direction, length)?;
             } else {
                 walk(model, &direction, length)?;
-                if iteration != self.max_iterations {
-                    (now, grad, _) = evaluate(model, &mut evaluations)?;
+                if iteration == self.max_iterations {
+                    break; // the next step evaluates here
                 }
+                (now, grad, _) = evaluate(model)?;
+                evaluations += 1;
             }
             if let Some(last) = &mut self.last {
                 last.length = length;
@@ -226,7 +216,25 @@ impl Lbfgs {
             }
         }
         self.evaluations += evaluations as u64;
-        Ok(first)
+        Ok(if maximize { -first } else { first })
+    }
+
+    /// Begins an iteration: the direction, and the length to try first.
+    fn aim(&mut self, grad: &Tensor) -> Result<(Tensor, f64)> {
+        let mut length = self.learning_rate;
+        match &self.last {
+            None => length *= (1.0 / number(&grad.abs().sum(.., false)?)?).min(1.0),
+            Some(last) if last.grad.len() != grad.len() => {
+                let what = format!("the model has {} trained numbers, the state is of {}", grad.len(), last.grad.len());
+                return Err(Error::new(NAME, what, "step the model that it began with"));
+            }
+            Some(_) => {}
+        }
+        let direction = direction(&mut self.pairs, self.last.as_mut(), self.history, grad)?;
+        let diagonal = self.last.as_ref().map_or(1.0, |last| last.diagonal);
+        self.iterations += 1;
+        self.last = Some(Last { direction: direction.clone(), length, grad: grad.clone(), diagonal });
+        Ok((direction, length))
     }
 
     /// Whether every number is possible. Each step asks too.

@@ -55,8 +55,18 @@ impl<O: Optimizer> Optimizer for Lookahead<O> {
     fn step(&mut self, model: &mut dyn Visit, grads: &Grads) -> Result<()> {
         self.check()?;
         for (path, param) in params_mut(model) {
-            if param.is_trainable() {
-                self.slow.entry(path).or_insert_with(|| param.value().clone());
+            if !param.is_trainable() {
+                continue;
+            }
+            let (shape, dtype) = (param.shape(), param.dtype());
+            match self.slow.get(&path) {
+                None => _ = self.slow.insert(path, param.value().clone()),
+                Some(slow) if (slow.shape(), slow.dtype()) == (shape, dtype) => {}
+                Some(slow) => {
+                    let there = format!("its slow weights {} {}", slow.dtype(), slow.shape());
+                    let help = "load the state of a model of the same sizes";
+                    return Err(Error::new(NAME, format!("`{path}` is {dtype} {shape}, {there}"), help));
+                }
             }
         }
         let before = self.inner.steps();

@@ -73,23 +73,8 @@ impl<O: Optimizer> Sam<O> {
         Error::unless(fine, "sam", "radius", self.radius, "use a finite number, 0 or more")?;
         self.inner.check()?;
         let (value, grads) = closure::evaluate(model, &mut loss)?;
-
-        let mut climbs = Vec::new();
-        for (path, param) in params_mut(model) {
-            let Some(grad) = grads.of(&*param) else { continue };
-            let scaled = if self.adaptive { grad.mul(param.value()) } else { Ok(grad.clone()) };
-            climbs.push((path, scaled.map_err(Error::from)?));
-        }
-        let norm = climbs.iter().map(|(_, climb)| climb.squared_norm()).sum::<f64>().sqrt();
-        let length = if norm > 0.0 { self.radius / norm } else { 0.0 };
-
-        let before: Vec<Tensor> = params_mut(model).into_iter().map(|(_, param)| param.value().clone()).collect();
-        let mut climbs = climbs.into_iter().peekable();
-        for (path, param) in params_mut(model) {
-            let Some((_, climb)) = climbs.next_if(|(name, _)| *name == path) else { continue };
-            let climb = if self.adaptive { climb.mul(param.value()) } else { Ok(climb) };
-            climb.and_then(|climb| param.value_mut().blend(1.0, &climb, length)).map_err(Error::from)?;
-        }
+        let before: Vec<Tensor> = params(model).into_iter().map(|(_, param)| param.value().clone()).collect();
+        self.climb(model, &grads)?;
         let above = closure::evaluate(model, &mut loss);
         for ((_, param), before) in params_mut(model).into_iter().zip(before) {
             param.set_value(before).map_err(Error::from)?;
@@ -101,5 +86,22 @@ impl<O: Optimizer> Sam<O> {
         grads.apply_states(model).map_err(Error::from)?;
         self.inner.step(model, &found)?;
         Ok(value)
+    }
+
+    /// Moves the weights by `e`.
+    fn climb(&self, model: &mut dyn Visit, grads: &Grads) -> Result<()> {
+        let mut parts = Vec::new();
+        for (_, param) in params_mut(model) {
+            let Some(grad) = grads.of(&*param) else { continue };
+            let part = if self.adaptive { grad.mul(param.value())? } else { grad.clone() };
+            parts.push((param, part));
+        }
+        let norm = parts.iter().map(|(_, part)| part.squared_norm()).sum::<f64>().sqrt();
+        let length = if norm > 0.0 { self.radius / norm } else { 0.0 };
+        for (param, part) in parts {
+            let part = if self.adaptive { part.mul(param.value())? } else { part };
+            param.value_mut().blend(1.0, &part, length)?;
+        }
+        Ok(())
     }
 }

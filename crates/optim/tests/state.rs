@@ -166,6 +166,14 @@ fn a_wrappers_state_is_of_the_wrapped() {
     let state = Lookahead::new(Sgd::new(0.1)).state();
     assert_eq!(state.optimizer, "lookahead(sgd)");
     assert_eq!(lookahead.load_state(state).unwrap_err().to_string(), inner);
+    let mut other = model(4);
+    let mut saved = Lookahead::new(Sgd::new(0.1));
+    run(&mut model(3), &mut saved, 0..1);
+    let grads = gradients(&other, 0);
+    let text = saved.step(&mut other, &grads).unwrap_err().to_string();
+    let expected = "lookahead: `weight` is f32 [2, 4], its slow weights f32 [2, 3]; \
+                    help: load the state of a model of the same sizes";
+    assert_eq!(text, expected);
     let mut state = Accumulate::new(2, Sgd::new(0.1)).state();
     state.numbers.retain(|(name, _)| name != "accumulate:count");
     let count = "accumulate: the state lacks the number `accumulate:count`; help: it is damaged";

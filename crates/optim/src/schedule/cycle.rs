@@ -227,9 +227,13 @@ impl Schedule for Cyclic {
     }
 }
 
+/// Without a momentum an optimizer remembers no velocity, so it must not vanish in between.
 fn check_momentum(op: &'static str, momentum: Option<(f64, f64)>) -> Result<()> {
-    let (low, high) = momentum.unwrap_or((0.0, 0.0));
-    Error::unless_decays(op, [("the lowest momentum", low), ("the highest momentum", high)])
+    let (low, high) = momentum.unwrap_or((0.5, 0.5));
+    for (name, momentum) in [("the lowest momentum", low), ("the highest momentum", high)] {
+        Error::unless(momentum > 0.0 && momentum < 1.0, op, name, momentum, "use a number between 0 and 1")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -269,8 +273,11 @@ mod tests {
         assert_eq!(text(OneCycle::new(5).rising(2.0)), part);
         let divisor = "one_cycle: end_divisor is 0; help: use a finite number above 0";
         assert_eq!(text(OneCycle::new(5).divisors(2.0, 0.0)), divisor);
-        let momentum = "one_cycle: the highest momentum is 1; help: use a number from 0 to below 1";
-        assert_eq!(text(OneCycle::new(5).momentum_between(0.5, 1.0)), momentum);
+        let between = "help: use a number between 0 and 1";
+        let momentum = text(OneCycle::new(5).momentum_between(0.5, 1.0));
+        assert_eq!(momentum, format!("one_cycle: the highest momentum is 1; {between}"));
+        let momentum = text(Cyclic::new(0.5, 5).momentum_between(0.0, 0.9));
+        assert_eq!(momentum, format!("cyclic: the lowest momentum is 0; {between}"));
         let low = "cyclic: low is -1; help: use a part of the base rate, from 0 to 1";
         assert_eq!(text(Cyclic::new(-1.0, 5)), low);
         assert_eq!(text(Cyclic::new(0.5, 0)), "cyclic: up is 0; help: use 1 step or more");

@@ -43,8 +43,8 @@ fn all<T: Float>(by: Numbers<T>, p: T, g: T, v: T, a: Option<T>, b: Option<T>) -
     (p - rate * b.unwrap_or(s), [v, a.unwrap_or(v), b.unwrap_or(v)])
 }
 
+// A macro, because the three lengths of the memory differ in nothing else.
 macro_rules! one_pass {
-    // The three lengths of the memory differ in nothing else.
     ($memory:literal, |$by:ident, $p:ident, $g:ident, $m:pat, $rule:ident| $body:expr) => {
         impl OnePass<$memory, 6> for RmspropRule {
             const NAME: &'static str = "rmsprop";
