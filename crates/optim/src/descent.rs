@@ -11,6 +11,48 @@ use std::collections::BTreeMap;
 ///
 /// A rule that looks at one element at a time is a [`OnePass`](maplet_tensor::optim::OnePass) besides, and its
 /// [`update`](Self::update) one call of [`Tensor::update`].
+///
+/// ```
+/// use maplet_autograd::{Grads, Param, Tensor};
+/// use maplet_optim::{Descent, Now, OnePass, Optimizer, Result, Rule};
+/// use maplet_tensor::Float;
+///
+/// /// Moves by the rate, against the sign of the gradient.
+/// #[derive(Clone, Copy)]
+/// struct SignSgd;
+///
+/// impl OnePass<0, 1> for SignSgd {
+///     const NAME: &'static str = "sign_sgd";
+///     fn numbers(&self, now: Now) -> [f64; 1] {
+///         [now.learning_rate]
+///     }
+///     fn each<T: Float>(self, [rate]: [T; 1], p: T, g: T, []: [T; 0]) -> (T, [T; 0]) {
+///         (p - rate * g.signum(), [])
+///     }
+/// }
+///
+/// impl Rule for SignSgd {
+///     const NAME: &'static str = "sign_sgd";
+///     fn memory(&self, _: usize) -> &'static [&'static str] {
+///         &[]
+///     }
+///     fn check(&self) -> Result<()> {
+///         Ok(())
+///     }
+///     fn update(&self, p: &mut Tensor, g: &Tensor, _: &mut [Tensor], now: Now) -> maplet_tensor::Result<()> {
+///         p.update(g, [], *self, now)
+///     }
+/// }
+///
+/// // Groups, clipping, schedules and saving come with it.
+/// let mut sign_sgd = Descent::with_rule(SignSgd, 0.5, 0.0).schedule(|step| 0.5f64.powi(step as i32));
+/// let (mut model, mut grads) = ((Param::new(Tensor::from([1.0f32])),), Grads::default());
+/// grads.set(&model.0, Tensor::from([-7.0f32]));
+/// sign_sgd.step(&mut model, &grads)?;
+/// sign_sgd.step(&mut model, &grads)?;
+/// assert_eq!(model.0.value(), &Tensor::from([1.75f32]));
+/// # Ok::<(), maplet_optim::Error>(())
+/// ```
 pub trait Rule: Copy + Send {
     /// `adam`
     const NAME: &'static str;
