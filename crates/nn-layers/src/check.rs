@@ -195,9 +195,11 @@ fn derivatives<M: Module>(module: &mut M, x: &Tensor, y: &Tensor, rng: &mut Rng)
     Ok(())
 }
 
-/// The same random numbers in every evaluation, so that dropout can be compared with differences.
+/// The same random numbers in every evaluation, so that dropout can be compared with differences; and watched, so that
+/// a NaN is blamed on the op that made it.
 fn pass(training: bool) -> Pass {
-    if training { Pass::train(SEED) } else { Pass::record() }
+    let pass = if training { Pass::train(SEED) } else { Pass::record() };
+    pass.detect_anomaly()
 }
 
 fn parameter_gradients<M: Module>(module: &mut M, x: &Tensor, cotangent: &Tensor, training: bool) -> Result<()> {

@@ -67,9 +67,9 @@ impl<M: Visit> Visit for Checkpoint<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BatchNorm2d, Conv2d, Dropout, Expect, check_module};
+    use crate::{BatchNorm2d, Conv2d, Dropout, Expect, TransformerConfig, TransformerEncoderLayer, check_module};
     use maplet_autograd::{Pass, fields, params, states};
-    use maplet_tensor::{DType, Rng, Tensor, Window2d};
+    use maplet_tensor::{DType, Rng, Shape, Tensor, Window2d};
 
     #[derive(Clone)]
     struct Block {
@@ -111,23 +111,28 @@ mod tests {
         check_module(&mut Checkpoint::new(block()), &expect).unwrap();
     }
 
+    /// The loss, the gradients and the states of two forward passes through one module.
+    fn step<M: Module>(mut model: M, shape: impl Into<Shape>) -> Vec<Tensor> {
+        let x = Pass::train(5).leaf(Tensor::normal(shape, 0.0f32, 1.0, &mut Rng::new(4)));
+        let y = model.forward(&model.forward(&x).unwrap()).unwrap();
+        let loss = y.square().mean(.., false).unwrap();
+        let grads = loss.backward().unwrap();
+        let mut found = vec![loss.into_value(), grads.of(&x).unwrap().clone()];
+        found.extend(params(&model).iter().map(|(_, param)| grads.of(*param).unwrap().clone()));
+        grads.apply_states(&mut model).unwrap();
+        found.extend(states(&model).iter().map(|(_, state)| state.value().clone()));
+        found
+    }
+
     #[test]
     fn a_step_is_the_modules_own_bit_for_bit() {
-        /// The loss, the gradients and the states of two forward passes through one module.
-        fn step<M: Module>(mut model: M) -> Vec<Tensor> {
-            let x = Pass::train(5).leaf(Tensor::normal([3, 2, 4, 4], 0.0f32, 1.0, &mut Rng::new(4)));
-            let y = model.forward(&model.forward(&x).unwrap()).unwrap();
-            let loss = y.square().mean(.., false).unwrap();
-            let grads = loss.backward().unwrap();
-            let mut found = vec![loss.into_value(), grads.of(&x).unwrap().clone()];
-            found.extend(params(&model).iter().map(|(_, param)| grads.of(*param).unwrap().clone()));
-            grads.apply_states(&mut model).unwrap();
-            found.extend(states(&model).iter().map(|(_, state)| state.value().clone()));
-            found
-        }
-        let plain = block();
+        let (plain, shape) = (block(), [3, 2, 4, 4]);
         let parted = Checkpoint::new(plain.clone());
-        assert_eq!(step(Checkpoint::new(parted)), step(plain));
+        assert_eq!(step(Checkpoint::new(parted), shape), step(plain, shape));
+
+        let config = TransformerConfig { dim_feedforward: 12, dropout: 0.3, ..TransformerConfig::new(8, 2) };
+        let plain = TransformerEncoderLayer::new(&config, &mut Rng::new(2)).unwrap();
+        assert_eq!(step(Checkpoint::new(plain.clone()), [2, 5, 8]), step(plain, [2, 5, 8]));
     }
 
     #[test]
