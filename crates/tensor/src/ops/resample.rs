@@ -4,6 +4,7 @@
 use super::windows::{OutputSize, named, share_out, spatial};
 use crate::dtype::dispatch_float;
 use crate::simd::vectorized;
+use crate::turn::turn;
 use crate::window::axis_names;
 use crate::{Element, Error, Float, Result, Shape, Tensor, par};
 use num_traits::Zero;
@@ -94,34 +95,39 @@ impl Tensor {
         }
         let places = taps.rows.len();
         let result = Shape::new(&shape.with_size(at, places))?;
-        let cost = taps.weights.len() as f64 / places.max(1) as f64 * inner as f64 * if inner == 1 { 1.0 } else { 0.2 };
         dispatch_float!(self.dtype(), "resample", T => {
             let (x, block) = (self.slice_of::<T>(), size * inner);
             let weights: Vec<T> = taps.weights.iter().map(|&weight| T::from_f64(weight)).collect();
-            let row = |i: usize| {
+            let sum = |i: usize, x: &[T], y: &mut [T]| {
                 let (start, range) = &taps.rows[i];
-                (start * inner, &weights[range.clone()])
+                weigh(&x[start * y.len()..], &weights[range.clone()], y);
             };
+            let cost = 0.2 * taps.weights.len() as f64; // of all places for one element of the axes behind
             Ok(Tensor::build(result, |y: &mut [T]| match inner {
-                1 => par::rows(y, places, cost * places as f64, |first, rows| {
-                    for (r, y) in rows.chunks_mut(places).enumerate() {
-                        let x = &x[(first + r) * block..][..block];
-                        for (i, y) in y.iter_mut().enumerate() {
-                            let (start, weights) = row(i);
-                            *y = weights.iter().zip(&x[start..]).fold(T::zero(), |sum, (&w, &x)| sum + w * x);
-                        }
+                // Sums along the last axis are turned, so that neighboring rows are the lanes of a vector.
+                1 => par::rows(y, places, cost + 0.5 * (size + places) as f64, |first, rows| {
+                    let (mut from, mut to) = (vec![T::zero(); size * LANES], vec![T::zero(); places * LANES]);
+                    for (r, y) in rows.chunks_mut(places * LANES).enumerate() {
+                        let lanes = y.len() / places;
+                        let x = &x[(first + r * LANES) * size..][..lanes * size];
+                        let (from, to) = (&mut from[..size * lanes], &mut to[..places * lanes]);
+                        turn([lanes, size], x, size, from, lanes);
+                        to.chunks_mut(lanes).enumerate().for_each(|(i, y)| sum(i, from, y));
+                        turn([places, lanes], to, lanes, y, places);
                     }
                 }),
-                _ => par::rows(y, inner, cost, |first, rows| {
+                _ => par::rows(y, inner, cost / places as f64 * inner as f64, |first, rows| {
                     for (r, y) in rows.chunks_mut(inner).enumerate() {
-                        let (start, weights) = row((first + r) % places);
-                        weigh(&x[(first + r) / places * block + start..], weights, y);
+                        sum((first + r) % places, &x[(first + r) / places * block..], y);
                     }
                 }),
             }))
         })
     }
 }
+
+/// Rows whose sums along the last axis are taken together.
+const LANES: usize = 32;
 
 vectorized! {
     /// `y = Σ weights[k] · x[k]`, where `x` has rows as long as `y`.

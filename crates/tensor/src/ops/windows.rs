@@ -3,7 +3,7 @@
 //! Pooling over one or two axes is pooling over three of which the first have size 1: so the kernels know only three.
 
 use crate::window::axis_names;
-use crate::{Error, Result, Shape, Window};
+use crate::{Error, Float, Result, Shape, Window};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -130,8 +130,35 @@ impl Span {
 pub(crate) struct Windows {
     pub(crate) input: [usize; 3],
     pub(crate) spans: [Vec<Span>; 3],
-    pub(crate) divisor: Option<usize>,
+    /// Of the spans along the last axis, those that lie evenly.
+    pub(crate) even: Even,
+    divisor: Option<usize>,
     pub(crate) output: Shape,
+}
+
+/// Spans `range` of an axis all see `taps` places, `step` apart, and each begins `stride` behind the one before; the first
+/// begins at `start`.
+pub(crate) struct Even {
+    pub(crate) range: Range<usize>,
+    pub(crate) start: usize,
+    pub(crate) stride: usize,
+    pub(crate) taps: usize,
+    pub(crate) step: usize,
+}
+
+impl Even {
+    /// The first run of the longest spans.
+    fn of(spans: &[Span]) -> Self {
+        let taps = spans.iter().map(|span| span.places().count()).max().unwrap_or(0);
+        let first = spans.iter().position(|span| span.places().count() == taps).unwrap_or(0);
+        let between = |pair: &[Span]| pair[1].start - pair[0].start;
+        let stride = spans[first..].windows(2).next().map_or(1, between);
+        let follows = |pair: &&[Span]| between(pair) == stride && pair[1].places().count() == taps && stride > 0;
+        let more = spans[first..].windows(2).take_while(follows).count();
+        let Span { start, step, .. } =
+            spans.get(first).copied().unwrap_or(Span { start: 0, end: 0, step: 1, counted: 0 });
+        Self { range: first..(first + 1 + more).min(spans.len()), start, stride: stride.max(1), taps, step }
+    }
 }
 
 impl Windows {
@@ -173,9 +200,11 @@ impl Windows {
     ) -> Result<Self> {
         let missing = 3 - D;
         let one = || vec![Span { start: 0, end: 1, step: 1, counted: 1 }];
+        let spans = std::array::from_fn(|axis| axis.checked_sub(missing).map_or_else(one, &spans));
         Ok(Self {
             input: std::array::from_fn(|axis| axis.checked_sub(missing).map_or(1, |side| input[side])),
-            spans: std::array::from_fn(|axis| axis.checked_sub(missing).map_or_else(one, &spans)),
+            even: Even::of(&spans[2]),
+            spans,
             divisor,
             output: Shape::new(&[&x[..2], &output].concat())?,
         })
@@ -197,6 +226,12 @@ impl Windows {
         self.spans.iter().map(along).product()
     }
 
+    /// How many elements a mean counts along a row, for each output.
+    pub(crate) fn counts<T: Float>(&self) -> Vec<T> {
+        let count = |span: &Span| T::from_f64(if self.divisor.is_some() { 1 } else { span.counted } as f64);
+        self.spans[2].iter().map(count).collect()
+    }
+
     /// For row `i` of the output: the rows of the input that it sees, in order, and how many of them a mean counts.
     pub(crate) fn rows(&self, i: usize) -> (impl Iterator<Item = usize> + Clone, usize) {
         let [depths, heights, _] = &self.spans;
@@ -205,7 +240,7 @@ impl Windows {
             let plane = u * self.input[1];
             (height.start..height.end).step_by(height.step).map(move |v| plane + v)
         });
-        (rows, depth.counted * height.counted)
+        (rows, self.divisor.unwrap_or(depth.counted * height.counted))
     }
 }
 
