@@ -1,4 +1,4 @@
-"""Parametrized weights and containers."""
+"""Parametrized weights, containers, changes of shape."""
 
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
@@ -52,3 +52,14 @@ def cases(family):
         names = ["zeta", "alpha"]
         named = nn.ModuleDict(dict(zip(names, layers())))
         family.layer("ModuleDict", case, named, rand(*shape), config=dict(sizes=sizes, names=names), call=chain)
+
+    for case, shape, sizes in [("plain", (2, 3), [3, 4, 2]), ("one", (2, 3), [3, 1]), ("empty_batch", (0, 3), [3, 4, 2])]:
+        family.seed("Sequential", case)
+        layers = [nn.Linear(sizes[0], sizes[1]), nn.ReLU(), *(nn.Linear(a, b) for a, b in zip(sizes[1:], sizes[2:]))]
+        family.layer("Sequential", case, nn.Sequential(*layers), rand(*shape), config=dict(sizes=sizes))
+    for case, shape, sizes in [("plain", (2, 3, 4), [2, 6]), ("size_1", (1, 1), [1, 1]), ("empty_batch", (0, 4), [2, 2])]:
+        family.seed("Flatten", case)
+        family.layer("Flatten", case, nn.Flatten(), rand(*shape))
+        family.seed("Reshape", case)
+        call = lambda module, x: module(x.flatten(1))
+        family.layer("Reshape", case, nn.Unflatten(1, sizes), rand(*shape), config=dict(sizes=sizes), call=call)

@@ -1,10 +1,12 @@
-//! Parametrized weights and containers.
+//! Parametrized weights, containers, changes of shape.
 
 use crate::{Case, Entry, Result};
 use maplet_autograd::{Param, Var, fields};
 use maplet_nn_layers::{
-    Conv2d, Linear, Module, ModuleDict, ModuleList, Parametrization, Parametrized, SpectralNorm, WeightNorm,
+    Conv2d, Flatten, Linear, Module, ModuleDict, ModuleList, Parametrization, Parametrized, Reshape, Sequential,
+    SpectralNorm, WeightNorm,
 };
+use maplet_tensor::Shape;
 
 pub(crate) fn entries() -> Vec<Entry> {
     vec![
@@ -33,6 +35,13 @@ pub(crate) fn entries() -> Vec<Entry> {
         Entry::layer_with("ModuleDict", named_linears, |layers: &ModuleDict<Linear>, _, x| {
             chain(layers.iter().map(|(_, layer)| layer), &x[0])
         }),
+        Entry::layer("Sequential", |case| {
+            let sizes: Vec<usize> = case.get("sizes")?;
+            let first = Sequential::input([sizes[0]]).linear(sizes[1]).relu();
+            Ok(sizes[2..].iter().fold(first, |model, &size| model.linear(size)).build(1)?)
+        }),
+        Entry::layer("Flatten", |_| Ok(Flatten)),
+        Entry::layer("Reshape", |case| Ok(Reshape::new(Shape::new(&case.get::<Vec<usize>>("sizes")?)?)?)),
     ]
 }
 

@@ -146,7 +146,9 @@ fn expect_rank(op: &'static str, x: &Var, fits: bool, layout: &str) -> Result<()
 /// The constructor, the module and the step of a layer whose only number is a probability. A macro, as the layers
 /// differ in nothing but what they do to `x`.
 macro_rules! dropouts {
-    ($(($($generics:tt)*) $layer:ty, $name:expr, $op:expr, { $($rest:tt)* }, |$self:ident, $x:ident| $forward:expr;)*) => {$(
+    ($(
+        ($($generics:tt)*) $layer:ty, $name:expr, $op:expr, { $($rest:tt)* }, |$self:ident, $x:ident| $forward:expr;
+    )*) => {$(
         impl<$($generics)*> $layer {
             /// `p` is the part that is dropped.
             ///

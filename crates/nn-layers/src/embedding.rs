@@ -125,8 +125,8 @@ impl Embedding {
         Ok(Self { weight, table })
     }
 
-    /// A layer with given vectors, which are not trained (see [`Param::set_trainable`]) and all stay as they are, that of
-    /// the padding too.
+    /// A layer with given vectors, which are not trained (see [`Param::set_trainable`]) and all stay as they are, that
+    /// of the padding too.
     ///
     /// # Errors
     /// Vectors that are no float matrix, or a `padding_idx` that is none of their rows.
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(y.value(), &Tensor::from([[1.0f32]]));
     }
 
-    /// Row 0 is 3, 4, of length 5; it is brought to length 1, and a step of size 0.5 on its gradient, 1, goes from there.
+    /// Row 0 is 3, 4, of length 5; it is brought to length 1.
     #[test]
     fn long_vectors_are_shortened_for_the_pass_and_at_the_step() {
         let table = Tensor::from([[3.0f64, 4.0], [0.0, 0.1], [6.0, 8.0]]);

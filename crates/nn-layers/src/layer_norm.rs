@@ -50,7 +50,8 @@ fields!(LayerNorm: weight, bias; shape, eps);
 const OP: &str = "layer_norm";
 
 impl LayerNorm {
-    /// A layer for last axes of these sizes, or for rows of so many features; PyTorch's `eps` of 1e-5 (Keras's is 1e-3).
+    /// A layer for last axes of these sizes, or for rows of so many features; PyTorch's `eps` of 1e-5 (Keras's is
+    /// 1e-3).
     ///
     /// # Errors
     /// No axes, no features, or more than a model can have.

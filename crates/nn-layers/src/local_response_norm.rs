@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Divides each element by a power of the mean square of the elements at its place in `size` neighboring channels.
 ///
-/// `y = x / (k + alpha · mean(x²))^beta`, the mean over channels `c − size/2 ..= c + (size − 1)/2`, those outside counted
-/// as zeros.
+/// `y = x / (k + alpha · mean(x²))^beta`, the mean over channels `c − size/2 ..= c + (size − 1)/2`, those outside
+/// counted as zeros.
 ///
 /// PyTorch: `nn.LocalResponseNorm`; Keras: –.
 ///
@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 /// - input and output: `[n, c, ..]`, of 3 axes or more
 ///
 /// # Reference
-/// Krizhevsky, Sutskever & Hinton (2012), "ImageNet Classification with Deep Convolutional Neural Networks", §3.3; as in
-/// PyTorch, `alpha` is `size` times the paper's.
+/// Krizhevsky, Sutskever & Hinton (2012), "ImageNet Classification with Deep Convolutional Neural Networks", §3.3; as
+/// in PyTorch, `alpha` is `size` times the paper's.
 ///
 /// # Example
 /// ```

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Each sample as one vector.
 ///
+/// PyTorch: `nn.Flatten`; Keras: `Flatten`.
+///
 /// # Shapes
 /// - input `[n, ..]`, output `[n, product of the rest]`
 #[derive(Debug, Clone)]
@@ -16,6 +18,8 @@ pub struct Flatten;
 fields!(Flatten:);
 
 /// Each sample under another shape.
+///
+/// PyTorch: `nn.Unflatten`; Keras: `Reshape`.
 ///
 /// # Shapes
 /// - input `[n, ..]`, output `[n, ..shape]`

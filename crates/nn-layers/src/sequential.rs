@@ -11,6 +11,8 @@ use maplet_tensor::Shape;
 
 /// Layers that run one after the other.
 ///
+/// PyTorch: `nn.Sequential`; Keras: `Sequential`.
+///
 /// No layer is told its input's size, and every misfit is found when the model is built:
 ///
 /// ```

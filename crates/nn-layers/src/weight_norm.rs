@@ -13,8 +13,8 @@ use maplet_autograd::{Param, Var, fields};
 ///
 /// # Parameters
 /// - those of the layer, but for `weight`:
-/// - `parametrizations.weight.original0`, `g`: at first the lengths of the layer's weight, of size 1 on all axes but the
-///   one that counts the lengths
+/// - `parametrizations.weight.original0`, `g`: at first the lengths of the layer's weight, of size 1 on all axes but
+///   the one that counts the lengths
 /// - `parametrizations.weight.original1`, `v`: at first the layer's weight
 ///
 /// # Reference

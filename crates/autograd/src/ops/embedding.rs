@@ -7,7 +7,8 @@ use maplet_tensor::{Shape, Tensor};
 /// All return the error of the kernel with the same name: an id out of range, shapes that do not fit, ids that are not
 /// `i64`.
 impl Var {
-    /// Row `ids[..]` of this table for each id. The row of `padding_idx` is looked up as any other, and gets no gradient.
+    /// Row `ids[..]` of this table for each id. The row of `padding_idx` is looked up as any other, and gets no
+    /// gradient.
     ///
     /// # Shapes
     /// `self: [rows, d]`, `ids: [ids..]` → `[ids.., d]`
@@ -20,8 +21,8 @@ impl Var {
         record("embedding", y).pull(self, move |dy| dy.mul(&trained)?.scatter_add_rows(&index, rows)).cut(ids).done()
     }
 
-    /// The sum over each bag of `coefficients[i] · self[ids[i]]`; bag `b` has the ids `starts[b]..starts[b + 1]`, and an
-    /// empty one is 0. Takes memory for the sums alone.
+    /// The sum over each bag of `coefficients[i] · self[ids[i]]`; bag `b` has the ids `starts[b]..starts[b + 1]`, and
+    /// an empty one is 0. Takes memory for the sums alone.
     ///
     /// # Shapes
     /// `self: [rows, d]`, `ids: [count]`, `coefficients: [count]`, `starts`: of length `bags + 1` → `[bags, d]`

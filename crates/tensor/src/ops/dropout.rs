@@ -4,7 +4,8 @@ use crate::dtype::dispatch_float;
 use crate::{DType, Element, Error, Float, Result, Rng, Shape, Tensor, par};
 
 impl Tensor {
-    /// Each element is 0 with probability `drop`, else `1 / (1 − drop)`, so that its mean is 1; for `drop = 1` all are 0.
+    /// Each element is 0 with probability `drop`, else `1 / (1 − drop)`, so that its mean is 1; for `drop = 1` all are
+    /// 0.
     ///
     /// One number is drawn from `rng`; element `i` is a hash of that number and `i`, so the mask does not depend on the
     /// number of threads.

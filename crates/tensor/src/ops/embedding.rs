@@ -96,8 +96,8 @@ impl Tensor {
         })
     }
 
-    /// For each bag and each column, the id of the row with the largest element; the first of equals, and −1 in an empty
-    /// bag.
+    /// For each bag and each column, the id of the row with the largest element; the first of equals, and −1 in an
+    /// empty bag.
     ///
     /// # Shapes
     /// - `self: [rows, d]`, `ids: [count]`, output: `[bags, d]`, `i64`

@@ -60,7 +60,8 @@ impl Tensor {
         check_same("group_norm_grad", self, x)?;
         x.same_dtype("group_norm_grad", stats)?;
         dispatch_float!(self.dtype(), "group_norm_grad", T => {
-            let (dy, x, w, st) = (self.slice_of::<T>(), x.slice_of::<T>(), weight.slice_of::<T>(), stats.slice_of::<T>());
+            let (dy, x) = (self.slice_of::<T>(), x.slice_of::<T>());
+            let (w, st) = (weight.slice_of::<T>(), stats.slice_of::<T>());
             let (channels, plane) = (at.planes.channels, at.planes.plane);
             // Of each plane, Σ dy x̂ and Σ dy: all three gradients are made of these.
             let mut sums = vec![[0.0; 2]; at.planes.images * channels];
@@ -85,7 +86,8 @@ impl Tensor {
                     let [along, level] = means[start / plane / at.members];
                     let by_x = -along * scale * scale;
                     let shift = -level * scale - by_x * mean;
-                    combine(out, &dy[start..], &x[start..], [w[channel].as_f64() * scale, by_x, shift].map(T::from_f64));
+                    let by_dy = w[channel].as_f64() * scale;
+                    combine(out, &dy[start..], &x[start..], [by_dy, by_x, shift].map(T::from_f64));
                 })
             });
             let sum = |part: usize| -> Result<Option<Tensor>> {

@@ -69,8 +69,10 @@ impl Tensor {
             let sums = sum_rows(rows, 2 * width, cost, |out: &mut [T], from, to| {
                 affine_grad(out, &dy[from * width..to * width], &x[from * width..], &st[2 * from..]);
             })?;
-            let sum = |wanted, part| if wanted { Ok(Some(sums.slice(0, part * width, (part + 1) * width)?)) } else { Ok(None) };
-            Ok([dx, sum(want[1], 0)?, sum(want[2], 1)?])
+            let sum = |part| sums.slice(0, part * width, (part + 1) * width);
+            let dw = if want[1] { Some(sum(0)?) } else { None };
+            let db = if want[2] { Some(sum(1)?) } else { None };
+            Ok([dx, dw, db])
         })
     }
 

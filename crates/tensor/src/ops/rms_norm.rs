@@ -53,7 +53,8 @@ impl Tensor {
         check_same("rms_norm_grad", self, x)?;
         x.same_dtype("rms_norm_grad", scales)?;
         dispatch_float!(self.dtype(), "rms_norm_grad", T => {
-            let (dy, x, w, r) = (self.slice_of::<T>(), x.slice_of::<T>(), weight.slice_of::<T>(), scales.slice_of::<T>());
+            let (dy, x) = (self.slice_of::<T>(), x.slice_of::<T>());
+            let (w, r) = (weight.slice_of::<T>(), scales.slice_of::<T>());
             let cost = width as f64 * COST;
             let dx = want[0].then(|| Tensor::build(self.shape(), |out: &mut [T]| {
                 par::rows(out, width, 2.0 * cost, |first, out| {
