@@ -287,3 +287,13 @@ fn every_optimizer_finds_the_bottom_of_a_valley() {
         }
     }
 }
+
+/// What the pass replaced (4 by 2, of gradient 3) is what the step starts from.
+#[test]
+fn a_parameter_that_the_pass_replaced_is_updated_from_there() {
+    let mut weight = Param::new(Tensor::from([4.0f64]));
+    let x = Pass::train(0).input(Tensor::from([3.0f64]));
+    let loss = weight.on_with(&x, Tensor::from([2.0f64])).unwrap().mul(&x).unwrap().sum(.., false).unwrap();
+    Sgd::new(0.5).step(&mut weight, &loss.backward().unwrap()).unwrap();
+    assert_eq!(weight.value(), &Tensor::from([2.0 - 0.5 * 3.0]));
+}
