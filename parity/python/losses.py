@@ -288,8 +288,9 @@ def ctc(family):
                     config=dict(input_lengths=[6], target_lengths=[4]), args=dict(target=targets[0]))
     family.seed("Ctc", "long")
     long = torch.randint(1, 6, (2, 20))
-    family.function("Ctc", "long", lambda x: F.ctc_loss(F.log_softmax(x, -1), long, (80, 61), (20, 13)), randn(80, 2, 6),
-                    config=dict(input_lengths=[80, 61], target_lengths=[20, 13]), args=dict(target=long))
+    family.function("Ctc", "long", lambda x: F.ctc_loss(F.log_softmax(x, -1), long, (80, 61), (20, 13)),
+                    randn(80, 2, 6), config=dict(input_lengths=[80, 61], target_lengths=[20, 13]),
+                    args=dict(target=long))
 
 
 def cases(family):

@@ -4,8 +4,9 @@ use crate::{Case, Entry, Result};
 use maplet_autograd::{DType, Tensor, Var};
 use maplet_nn_layers::{
     Bce, BceWithLogits, CosineEmbedding, CosineSimilarity, CrossEntropy, Ctc, Dice, GaussianNll, Hinge, HingeEmbedding,
-    Huber, InfoNce, KlDiv, L1, LogCosh, Loss, MarginRanking, Mse, MultiLabelMargin, MultiLabelSoftMargin, MultiMargin, Nll,
-    NtXent, PoissonNll, Reduction, SigmoidFocal, SmoothL1, SoftMargin, SoftmaxFocal, SquaredHinge, TripletMargin, Tversky,
+    Huber, InfoNce, KlDiv, L1, LogCosh, Loss, MarginRanking, Mse, MultiLabelMargin, MultiLabelSoftMargin, MultiMargin,
+    Nll, NtXent, PoissonNll, Reduction, SigmoidFocal, SmoothL1, SoftMargin, SoftmaxFocal, SquaredHinge, TripletMargin,
+    Tversky,
 };
 
 pub(crate) fn entries() -> Vec<Entry> {

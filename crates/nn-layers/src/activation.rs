@@ -1,5 +1,6 @@
-//! Activations as layers, for [`Sequential`](crate::Sequential); in code of your own, `x.relu()` is shorter. Here are the
-//! everyday ones; others are in `activation_smooth.rs`, `activation_piecewise.rs`, `prelu.rs`, `softmax.rs`, `gated.rs`.
+//! Activations as layers, for [`Sequential`](crate::Sequential); in code of your own, `x.relu()` is shorter. Here are
+//! the everyday ones; others are in `activation_smooth.rs`, `activation_piecewise.rs`, `prelu.rs`, `softmax.rs`,
+//! `gated.rs`.
 //!
 //! Each maps every element by itself, keeps the shape, and has no parameters.
 
@@ -180,8 +181,8 @@ activation! {
     silu = |x| Ok(x.silu())
 }
 
-/// A layer in a [`Sequential`](crate::Sequential) that does one operation an element. It is tried on one number, so that
-/// a wrong option is found before anything is built.
+/// A layer in a [`Sequential`](crate::Sequential) that does one operation an element. It is tried on one number, so
+/// that a wrong option is found before anything is built.
 pub(crate) fn elementwise(label: String, input: &Shape, layer: impl Layer + 'static) -> Plan {
     Plan::new(label, || {
         layer.forward(&Var::from(Tensor::zeros([1], DType::F32)))?;

@@ -59,7 +59,8 @@ activation! {
 }
 
 activation! {
-    /// `x` where it is above a threshold, else a value. PyTorch has no defaults; here they make it [`Relu`](crate::Relu).
+    /// `x` where it is above a threshold, else a value. PyTorch has no defaults; here they make it
+    /// [`Relu`](crate::Relu).
     ///
     /// PyTorch: `nn.Threshold`; Keras: `activations.threshold`.
     pub struct Threshold {

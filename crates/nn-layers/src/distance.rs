@@ -5,7 +5,7 @@ use maplet_autograd::Var;
 
 /// `a · b / (‖a‖ ‖b‖)` along an axis: 1 for one direction, −1 for opposite ones.
 ///
-/// PyTorch: `nn.CosineSimilarity`; Keras: `losses.CosineSimilarity`.
+/// PyTorch: `nn.CosineSimilarity`; Keras: –.
 ///
 /// # Shapes
 /// - two values that broadcast to each other; the result lacks the axis

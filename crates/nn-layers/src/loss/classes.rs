@@ -1,6 +1,7 @@
 //! Losses for one right class among several.
 //!
-//! Classes are on the last axis. For PyTorch's layout `[n, classes, d1, ..]`, which they have in common, set `class_axis(1)`.
+//! Classes are on the last axis. For PyTorch's layout `[n, classes, d1, ..]`, which they have in common, set
+//! `class_axis(1)`.
 
 use super::{Reduction, expect_alike, expect_that};
 use crate::{Loss, Result};
@@ -75,7 +76,7 @@ macro_rules! label_options {
     };
 }
 
-/// `−log softmax(logits)[label]`, or for targets that are themselves probabilities, `−Σ_c target_c · log softmax(logits)_c`.
+/// `−log softmax(logits)[label]`; for targets that are themselves probabilities `q`, `−Σ q · log softmax(logits)`.
 ///
 /// With class weights the mean of labels is a weighted one, divided by the sum of the labels' weights; the mean of
 /// probabilities is divided by their number. Both are PyTorch's.
@@ -86,12 +87,12 @@ macro_rules! label_options {
 /// - logits `[.., k]`; labels (I64) `[..]`, or probabilities `[.., k]` of the logits' type, which have no gradient
 ///
 /// # Errors
-/// Other shapes, other types, a label outside `0..k` and not the one to ignore; a mean of labels that all count nothing,
-/// where PyTorch gives not-a-number.
+/// Other shapes, other types, a label outside `0..k` and not the one to ignore; a mean of labels that all count
+/// nothing, where PyTorch gives not-a-number.
 ///
 /// # Reference
-/// Szegedy, Vanhoucke, Ioffe, Shlens & Wojna (2016), "Rethinking the Inception Architecture for Computer Vision", §7, for
-/// label smoothing.
+/// Szegedy, Vanhoucke, Ioffe, Shlens & Wojna (2016), "Rethinking the Inception Architecture for Computer Vision", §7,
+/// for label smoothing.
 #[derive(Debug, Clone)]
 pub struct CrossEntropy {
     labels: LabelOptions,

@@ -6,16 +6,17 @@ use maplet_autograd::Var;
 use maplet_tensor::{CtcTargets, DType, Tensor};
 
 loss! {
-    /// `−log p(labels)`, summed over all ways to align the labels with the steps: each step says a label or the blank, and
-    /// repetitions without a blank between them are one label.
+    /// `−log p(labels)`, summed over all ways to align the labels with the steps: each step says a label or the blank,
+    /// and repetitions without a blank between them are one label.
     ///
-    /// The mean divides each loss by its number of labels first, as in PyTorch. Memory: `t · (2s + 1)` numbers a sample.
+    /// The mean divides each loss by its number of labels first, as in PyTorch. Memory: `t · (2s + 1)` numbers a
+    /// sample.
     ///
     /// PyTorch: `nn.CTCLoss`; Keras: `losses.CTC`.
     ///
     /// # Shapes
-    /// - log-probabilities `[t, n, k]`, of [`LogSoftmax`](crate::LogSoftmax); labels (I64) `[n, s]`, or all in a row; two
-    ///   lists of `n` lengths; numbers `[n]` before the reduction
+    /// - log-probabilities `[t, n, k]`, of [`LogSoftmax`](crate::LogSoftmax); labels (I64) `[n, s]`, or all in a row;
+    ///   two lists of `n` lengths; numbers `[n]` before the reduction
     /// - one sample alone: `[t, k]` and `[s]`
     ///
     /// # Numerics

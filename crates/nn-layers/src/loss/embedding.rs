@@ -144,8 +144,8 @@ loss! {
     /// - queries and keys `[n, d]`; key `i` belongs to query `i`
     ///
     /// # Reference
-    /// Van den Oord, Li & Vinyals (2018), "Representation Learning with Contrastive Predictive Coding", eq. 4; Radford et
-    /// al. (2021), "Learning Transferable Visual Models From Natural Language Supervision", for both directions.
+    /// Van den Oord, Li & Vinyals (2018), "Representation Learning with Contrastive Predictive Coding", eq. 4; Radford
+    /// et al. (2021), "Learning Transferable Visual Models From Natural Language Supervision", for both directions.
     pub struct InfoNce {
         /// What similarities are divided by, 0.07 as in CLIP and MoCo.
         temperature: f64 = 0.07,

@@ -18,9 +18,9 @@ loss! {
     /// use maplet_autograd::{Tensor, Var};
     /// use maplet_nn_layers::hinge;
     ///
-    /// let output = Var::from(Tensor::from([0.5f32, 2.0, 1.0]));
-    /// let loss = hinge(&output, &Tensor::from([1.0f32, 1.0, -1.0]))?;
-    /// assert_eq!(loss.item::<f32>()?, (0.5 + 0.0 + 2.0) / 3.0);
+    /// let output = Var::from(Tensor::from([0.5f32, 1.0]));
+    /// let loss = hinge(&output, &Tensor::from([1.0f32, -1.0]))?;
+    /// assert_eq!(loss.item::<f32>()?, (0.5 + 2.0) / 2.0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub struct Hinge {}

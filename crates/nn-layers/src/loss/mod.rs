@@ -1,6 +1,6 @@
-//! Losses: how wrong an output is. A loss is a struct with setters for its options and its [`Reduction`]; the function of
-//! the same name has PyTorch's defaults. Losses that compare outputs with targets are a [`Loss`], which a trainer takes;
-//! the others have a method `loss` with arguments of their own. Each file is a family.
+//! Losses: how wrong an output is. A loss is a struct with setters for its options and its [`Reduction`]; the function
+//! of the same name has PyTorch's defaults. Losses that compare outputs with targets are a [`Loss`], which a trainer
+//! takes; the others have a method `loss` with arguments of their own. Each file is a family.
 
 use crate::{Error, Result};
 use maplet_autograd::Var;
@@ -92,13 +92,14 @@ impl Reduction {
             let what = "every label is ignored or has weight 0: there is nothing to take a mean of";
             return Err(Error::new(op, what, "skip such batches, or use Reduction::Sum"));
         }
-        Ok(each.sum(.., false)?.mul_scalar(1.0 / total))
+        let mean = total == each.len() as f64; // exact where the weights are 1
+        Ok(if mean { each.mean(.., false)? } else { each.sum(.., false)?.mul_scalar(1.0 / total) })
     }
 }
 
 /// Makes a loss: the struct, `new()` with the defaults, a setter for each option, for each of its `weights` (tensors
-/// that may be missing) and for the reduction. With the name of a function, also that function and the [`Loss`], both of
-/// the method `of(&self, output, targets)`.
+/// that may be missing) and for the reduction. With the name of a function, also that function and the [`Loss`], both
+/// of the method `of(&self, output, targets)`.
 ///
 /// A macro, because thirty losses differ in nothing but their options and that method.
 macro_rules! loss {
@@ -139,7 +140,9 @@ macro_rules! loss {
             }
         }
     };
-    ($(#[$doc:meta])* pub struct $Loss:ident { $($options:tt)* } $(weights { $($weights:tt)* })? fn $function:ident) => {
+    ($(#[$doc:meta])* pub struct $Loss:ident { $($options:tt)* } $(weights { $($weights:tt)* })?
+        fn $function:ident
+    ) => {
         $crate::loss::loss! { $(#[$doc])* pub struct $Loss { $($options)* } $(weights { $($weights)* })? }
 
         impl $crate::Loss for $Loss {

@@ -8,7 +8,7 @@ use maplet_tensor::{DType, LabelOptions, Tensor};
 loss! {
     /// `Σ max(0, margin − x_label + x_c)^p / k` over the classes `c` other than the label.
     ///
-    /// PyTorch: `nn.MultiMarginLoss`; Keras: `losses.CategoricalHinge`.
+    /// PyTorch: `nn.MultiMarginLoss`; Keras: –.
     ///
     /// # Shapes
     /// - scores `[.., k]`, labels (I64) `[..]`; numbers `[..]` before the reduction
@@ -56,8 +56,8 @@ loss! {
     /// PyTorch: `nn.MultiLabelMarginLoss`; Keras: –.
     ///
     /// # Shapes
-    /// - scores `[n, k]` or `[k]`, labels (I64) of the same shape: a sample's labels come first, and what stands behind a
-    ///   −1 does not count; numbers `[n]` or one before the reduction
+    /// - scores `[n, k]` or `[k]`, labels (I64) of the same shape: a sample's labels come first, and what stands behind
+    ///   a −1 does not count; numbers `[n]` or one before the reduction
     ///
     /// # Errors
     /// A label outside `0..k`; other shapes or types.

@@ -43,8 +43,8 @@ impl Dice {
 }
 
 loss! {
-    /// `1 − (h + smooth) / (h + alpha · f + beta · m + smooth)` for each sample, with the hits `h = Σ p t`, the false ones
-    /// `f = Σ p (1 − t)` and the missed ones `m = Σ (1 − p) t`.
+    /// `1 − (h + smooth) / (h + alpha · f + beta · m + smooth)` for each sample, with the hits `h = Σ p t`, the false
+    /// ones `f = Σ p (1 − t)` and the missed ones `m = Σ (1 − p) t`.
     ///
     /// PyTorch: –; Keras: `losses.Tversky`.
     ///
@@ -55,8 +55,8 @@ loss! {
     /// Another shape or type, or a negative number.
     ///
     /// # Reference
-    /// Salehi, Erdogmus & Gholipour (2017), "Tversky Loss Function for Image Segmentation Using 3D Fully Convolutional Deep
-    /// Networks", eq. 2.
+    /// Salehi, Erdogmus & Gholipour (2017), "Tversky Loss Function for Image Segmentation Using 3D Fully Convolutional
+    /// Deep Networks", eq. 2.
     pub struct Tversky {
         /// What a false one costs, 0.5.
         alpha: f64 = 0.5,

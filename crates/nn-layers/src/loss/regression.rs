@@ -1,7 +1,7 @@
 //! Losses of numbers: of the difference `d = output − target`, element by element.
 //!
-//! Output and targets have one shape and type: nothing broadcasts, so `[n, 1]` against `[n]` is an error, not an `[n, n]`
-//! of nonsense.
+//! Output and targets have one shape and type: nothing broadcasts, so `[n, 1]` against `[n]` is an error, not an `[n,
+//! n]` of nonsense.
 
 use super::{expect_alike, expect_that, loss};
 use crate::Result;
@@ -107,7 +107,8 @@ loss! {
     /// PyTorch: –; Keras: `losses.LogCosh`.
     ///
     /// # Numerics
-    /// `|d| + log(1 + exp(−2|d|)) − log 2`: never overflows; its absolute error is that of `log 2`, its gradient is `tanh d`.
+    /// `|d| + log(1 + exp(−2|d|)) − log 2`: never overflows; its absolute error is that of `log 2`, its gradient is
+    /// `tanh d`.
     pub struct LogCosh {}
     fn log_cosh
 }

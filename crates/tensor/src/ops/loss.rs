@@ -298,7 +298,8 @@ mod tests {
                         value(&x).iter().zip(dy).map(|(loss, dy)| loss * dy).sum::<f64>()
                     };
                     let difference = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-                    assert!((dx.as_slice::<f64>().unwrap()[i] - difference).abs() < 1e-8, "{k}, {i}"); // 700 roundings / step
+                    // 700 roundings / step
+                    assert!((dx.as_slice::<f64>().unwrap()[i] - difference).abs() < 1e-8, "{k}, {i}");
                 }
             }
         }
