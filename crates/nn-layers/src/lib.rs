@@ -107,7 +107,9 @@ pub use parametrized::{Parametrization, Parametrized, Weighted};
 pub use plan::{MAX_ACTIVATION, MAX_PARAMETERS};
 pub use pool::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, LpPool, LpPool1d, LpPool2d, LpPool3d};
 pub use pool::{MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
-pub use positions::{LearnedPositions, SinusoidalPositions, alibi, alibi_slopes};
+pub use positions::{
+    LearnedPositions, LearnedPositionsConfig, SinusoidalPositions, SinusoidalPositionsConfig, alibi, alibi_slopes,
+};
 pub use prelu::{Prelu, PreluConfig, Rrelu};
 pub use recurrent::{
     BahdanauAttention, Bidirectional, ConvLstm, ConvLstm1d, ConvLstm2d, ConvLstm3d, Gru, GruCell, Lstm, LstmCell,
@@ -121,9 +123,9 @@ pub use softmax::{LogSoftmax, Softmax, Softmax2d, Softmin};
 pub use spectral_norm::{Spectral, SpectralNorm};
 pub use step::{Custom, SequentialConfig, Step};
 pub use transformer::{
-    AttentionMasks, DecoderCache, FeedForward, KvCache, MultiheadAttention, Transformer, TransformerConfig,
-    TransformerDecoder, TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer, TransformerMasks,
-    causal_mask,
+    AttentionMasks, DecoderCache, FeedForward, KvCache, MultiheadAttention, MultiheadAttentionConfig, Transformer,
+    TransformerConfig, TransformerDecoder, TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer,
+    TransformerMasks, causal_mask,
 };
 pub use upsample::{Upsample, Upsample1d, Upsample2d, Upsample3d};
 pub use weight_norm::{LengthAndDirection, WeightNorm};

@@ -1,16 +1,18 @@
 //! Positions that are added: sinusoidal, learned, and ALiBi's bias of attention scores. (Rotation is in `rotary.rs`.)
 
 use crate::module::expect_float;
-use crate::plan::weight_shape;
-use crate::{Error, Module, Result, init};
+use crate::plan::{Draft, Plan, batched, weight_shape};
+use crate::step::Spec;
+use crate::{Builder, Error, Module, Result, init};
 use maplet_autograd::{Param, Var, fields};
 use maplet_tensor::{DType, Rng, Shape, Tensor};
+use serde::{Deserialize, Serialize};
 
 /// Adds to each position a vector of sines and cosines of it, with wavelengths from 2π to 10000 · 2π.
 ///
 /// `y[t][2i] = x[t][2i] + sin(t / 10000^(2i/d))`, `y[t][2i + 1] = x[t][2i + 1] + cos(t / 10000^(2i/d))`
 ///
-/// PyTorch: –; Keras: `SinePositionEncoding`.
+/// PyTorch: –; Keras: `keras_hub.layers.SinePositionEncoding`.
 ///
 /// # Shapes
 /// - input and output `[.., t, d]`
@@ -66,9 +68,29 @@ impl Module for SinusoidalPositions {
     }
 }
 
+/// [`SinusoidalPositions`] in a [`Sequential`](crate::Sequential).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinusoidalPositionsConfig {
+    /// The positions in the table.
+    pub max_len: usize,
+}
+
+impl Spec for SinusoidalPositionsConfig {
+    fn plan(&self, input: &Shape) -> Plan {
+        let max_len = self.max_len;
+        Plan::new(format!("SinusoidalPositions {max_len}"), || {
+            let d = check_sample("sinusoidal_positions", input, max_len)?;
+            weight_shape("sinusoidal_positions", &[("max_len", max_len), ("d", d)])?;
+            let draft = Draft::new(*input, input.elements() as u64);
+            Ok(draft.trained(0, move |_| SinusoidalPositions::new(max_len, d)))
+        })
+    }
+}
+
 /// Adds to each position a vector that is trained.
 ///
-/// PyTorch: –; Keras: `PositionEmbedding`.
+/// PyTorch: –; Keras: `keras_hub.layers.PositionEmbedding`.
 ///
 /// # Shapes
 /// - input and output `[.., t, d]`
@@ -111,6 +133,47 @@ impl Module for LearnedPositions {
     }
 }
 
+/// [`LearnedPositions`] in a [`Sequential`](crate::Sequential).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LearnedPositionsConfig {
+    /// The positions in the table.
+    pub max_len: usize,
+}
+
+impl Spec for LearnedPositionsConfig {
+    fn plan(&self, input: &Shape) -> Plan {
+        let max_len = self.max_len;
+        Plan::new(format!("LearnedPositions {max_len}"), || {
+            let d = check_sample("learned_positions", input, max_len)?;
+            let weight = weight_shape("learned_positions", &[("max_len", max_len), ("d", d)])?;
+            let draft = Draft::new(*input, input.elements() as u64);
+            Ok(draft.trained(weight.elements() as u64, move |rng| LearnedPositions::new(max_len, d, rng)))
+        })
+    }
+}
+
+impl Builder {
+    /// [`SinusoidalPositions`], a table of `max_len` of them.
+    pub fn sinusoidal_positions(self, max_len: usize) -> Self {
+        self.step(SinusoidalPositionsConfig { max_len })
+    }
+
+    /// [`LearnedPositions`], a table of `max_len` of them.
+    pub fn learned_positions(self, max_len: usize) -> Self {
+        self.step(LearnedPositionsConfig { max_len })
+    }
+}
+
+/// The features of a sample `[.., t, d]` whose positions the table has.
+fn check_sample(op: &'static str, sample: &Shape, max_len: usize) -> Result<usize> {
+    let &[.., t, d] = sample.sizes() else {
+        return Err(Error::new(op, format!("expects [n, .., t, d], got {}", batched(sample)), "add the missing axis"));
+    };
+    check_reach(op, 0, t, max_len)?;
+    Ok(d)
+}
+
 /// How fast attention falls off with distance in each head: `2^(−8 · i / heads)` for `i` from 1, if heads are a power of
 /// two; else those of the next lower power, and every other one of twice as many.
 ///
@@ -125,6 +188,8 @@ pub fn alibi_slopes(heads: usize) -> Vec<f64> {
 
 /// ALiBi: what is added to attention's scores instead of positions to its inputs, `−slope · distance`, to be used as a
 /// mask. The last query stands at the last key.
+///
+/// PyTorch: –; Keras: `keras_hub.layers.AlibiBias`.
 ///
 /// # Shapes
 /// - output `[heads, t_q, t_k]`

@@ -22,7 +22,7 @@ pub enum RotaryPairs {
 ///
 /// `(a, b) ↦ (a cos φ − b sin φ, a sin φ + b cos φ)` with `φ = t · base^(−2i/d)` for pair `i` at position `t`.
 ///
-/// PyTorch: –; Keras: `RotaryEmbedding`.
+/// PyTorch: –; Keras: `keras_hub.layers.RotaryEmbedding`.
 ///
 /// # Shapes
 /// - input and output `[.., t, d]`; [`rotate_rows`](Self::rotate_rows): `[.., t, heads · d]`

@@ -9,13 +9,14 @@ mod decoder;
 #[cfg(test)]
 mod tests;
 
-pub use attention::MultiheadAttention;
+pub use attention::{MultiheadAttention, MultiheadAttentionConfig};
 pub use cache::KvCache;
 pub use decoder::{DecoderCache, TransformerDecoder, TransformerDecoderLayer};
 pub use encoder::{TransformerEncoder, TransformerEncoderLayer};
 pub use masks::{AttentionMasks, causal_mask};
 
 use crate::init::{self, Gain};
+use crate::plan::weight_shape;
 use crate::{LayerNorm, Linear, Module, Result};
 use maplet_autograd::{Var, fields, params_mut};
 use maplet_tensor::{Activation, Rng};
@@ -117,6 +118,14 @@ impl TransformerConfig {
     pub fn decoder(&self, rng: &mut Rng) -> Result<TransformerDecoder> {
         let layers = (0..self.num_decoder_layers).map(|_| TransformerDecoderLayer::new(self, rng));
         Ok(TransformerDecoder::new(layers.collect::<Result<_>>()?))
+    }
+
+    /// An error unless layers can be made of it; no memory is taken for their matrices.
+    fn check(&self) -> Result<()> {
+        MultiheadAttention::check(self.d_model, self.nhead)?;
+        attention::check_dropout("transformer", self.dropout)?;
+        weight_shape("linear", &[("out_features", self.dim_feedforward), ("in_features", self.d_model)])?;
+        self.norm().map(drop)
     }
 
     fn attention(&self, rng: &mut Rng) -> Result<MultiheadAttention> {

@@ -80,7 +80,9 @@ impl AttentionOptions {
 /// # Reference
 /// Vaswani et al. (2017), "Attention Is All You Need", eq. 1; Dao, Fu, Ermon, Rudra & Ré (2022), "FlashAttention".
 impl Var {
-    /// `softmax(q · kᵀ · scale + mask) · v`, where `self` is `q`.
+    /// Attention: `softmax(q · kᵀ · scale + mask) · v`, where `self` is `q`.
+    ///
+    /// PyTorch: `nn.functional.scaled_dot_product_attention`; Keras: `ops.dot_product_attention`.
     ///
     /// # Shapes
     /// `self: [.., heads, t_q, d]`, `k: [.., kv_heads, t_k, d]`, `v: [.., kv_heads, t_k, d_v]` →

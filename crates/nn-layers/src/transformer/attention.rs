@@ -2,10 +2,12 @@
 
 use super::{AttentionMasks, KvCache};
 use crate::init::{self, Gain};
-use crate::plan::weight_shape;
-use crate::{Error, Linear, Module, Result};
+use crate::plan::{Draft, Plan, batched, weight_shape};
+use crate::step::{Spec, yes};
+use crate::{Builder, Error, Linear, Module, Result};
 use maplet_autograd::{AttentionOptions, Param, Var, fields};
-use maplet_tensor::{Activation, Rng, Tensor};
+use maplet_tensor::{Activation, Rng, Shape, Tensor};
+use serde::{Deserialize, Serialize};
 
 const OP: &str = "multihead_attention";
 
@@ -84,8 +86,7 @@ impl MultiheadAttention {
     /// # Errors
     /// A size of zero, more weights than a model can have, or heads that do not divide the features.
     pub fn new(embed_dim: usize, num_heads: usize, rng: &mut Rng) -> Result<Self> {
-        let shape =
-            weight_shape(OP, &[("3 · embed_dim", 3 * Self::check(embed_dim, num_heads)?), ("embed_dim", embed_dim)])?;
+        let shape = Self::check(embed_dim, num_heads)?;
         let weight = init::xavier_uniform(shape, 1, Gain::Linear, rng)?;
         Self::with(embed_dim, num_heads, [Some(weight), None, None, None], rng)
     }
@@ -128,15 +129,18 @@ impl MultiheadAttention {
         })
     }
 
-    fn check(embed_dim: usize, num_heads: usize) -> Result<usize> {
-        if num_heads == 0 {
-            return Err(Error::new(OP, "num_heads is 0", "use 1 or more"));
+    /// The shape of the common projection, if it is possible.
+    pub(super) fn check(embed_dim: usize, num_heads: usize) -> Result<Shape> {
+        for (name, size) in [("embed_dim", embed_dim), ("num_heads", num_heads)] {
+            if size == 0 {
+                return Err(Error::new(OP, format!("{name} is 0"), "use 1 or more"));
+            }
         }
         if !embed_dim.is_multiple_of(num_heads) {
             let what = format!("embed_dim {embed_dim} does not divide into {num_heads} heads");
             return Err(Error::new(OP, what, "num_heads must divide embed_dim"));
         }
-        Ok(embed_dim)
+        weight_shape(OP, &[("3 · embed_dim", embed_dim.saturating_mul(3)), ("embed_dim", embed_dim)])
     }
 
     /// In training, drops weights of attention with probability `p`.
@@ -347,6 +351,51 @@ impl MultiheadAttention {
 impl Module for MultiheadAttention {
     fn forward(&self, x: &Var) -> Result<Var> {
         self.self_attend(x, &AttentionMasks::new())
+    }
+}
+
+/// A [`MultiheadAttention`] in a [`Sequential`](crate::Sequential), where each sample looks at itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MultiheadAttentionConfig {
+    /// The number of heads.
+    pub num_heads: usize,
+    /// The probability that a weight of attention is dropped.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Whether projections add a bias.
+    #[serde(default = "yes")]
+    pub bias: bool,
+}
+
+impl Spec for MultiheadAttentionConfig {
+    fn plan(&self, input: &Shape) -> Plan {
+        let Self { num_heads, dropout, bias } = *self;
+        Plan::new(format!("MultiheadAttention {num_heads} heads"), || {
+            let &[t, d] = input.sizes() else {
+                let what = format!("expects [n, t, features], got {}", batched(input));
+                return Err(Error::new(OP, what, "put reshape([t, features]) before it"));
+            };
+            check_dropout(OP, dropout)?;
+            let weight = MultiheadAttention::check(d, num_heads)?.elements() as u64;
+            let (t, d) = (t as u64, d as u64);
+            let parameters = weight + d * d + if bias { 4 * d } else { 0 };
+            Ok(Draft::new(*input, 8 * t * d * d + 4 * t * t * d).trained(parameters, move |rng| {
+                let layer = MultiheadAttention::new(d as usize, num_heads, rng)?.dropout(dropout)?;
+                Ok(if bias { layer } else { layer.without_bias() })
+            }))
+        })
+    }
+
+    fn drop_bias(&mut self) -> bool {
+        std::mem::take(&mut self.bias)
+    }
+}
+
+impl Builder {
+    /// [`MultiheadAttention`] of each sample to itself, without masks and dropout.
+    pub fn multihead_attention(self, num_heads: usize) -> Self {
+        self.step(MultiheadAttentionConfig { num_heads, dropout: 0.0, bias: true })
     }
 }
 

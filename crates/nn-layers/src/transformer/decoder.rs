@@ -8,7 +8,7 @@ use maplet_tensor::Rng;
 
 /// Self-attention, attention to a memory and two linear layers, each with a residual connection and a norm.
 ///
-/// PyTorch: `nn.TransformerDecoderLayer`; Keras: –.
+/// PyTorch: `nn.TransformerDecoderLayer`; Keras: `keras_hub.layers.TransformerDecoder`.
 ///
 /// Post-norm: `x = norm1(x + self_attn(x))`, `x = norm2(x + multihead_attn(x, memory))`, `x = norm3(x +
 /// linear2(activation(linear1(x))))`; pre-norm (`norm_first`): `x = x + self_attn(norm1(x))`, and so on.

@@ -1,13 +1,15 @@
 //! [`TransformerEncoderLayer`] and [`TransformerEncoder`]: positions that look at each other.
 
 use super::{AttentionMasks, Block, KvCache, MultiheadAttention, TransformerConfig};
-use crate::{Error, LayerNorm, Linear, Module, Result};
+use crate::plan::{Draft, Plan, batched};
+use crate::step::Spec;
+use crate::{Builder, Error, LayerNorm, Linear, Module, Result};
 use maplet_autograd::{Var, fields};
-use maplet_tensor::Rng;
+use maplet_tensor::{Rng, Shape};
 
 /// Self-attention and two linear layers, each with a residual connection and a norm.
 ///
-/// PyTorch: `nn.TransformerEncoderLayer`; Keras: –.
+/// PyTorch: `nn.TransformerEncoderLayer`; Keras: `keras_hub.layers.TransformerEncoder`.
 ///
 /// Post-norm: `x = norm1(x + attention(x))`, `x = norm2(x + linear2(activation(linear1(x))))`; pre-norm (`norm_first`):
 /// `x = x + attention(norm1(x))`, `x = x + linear2(activation(linear1(norm2(x))))`. With causal masks it is also the
@@ -164,6 +166,44 @@ impl TransformerEncoder {
 impl Module for TransformerEncoder {
     fn forward(&self, x: &Var) -> Result<Var> {
         self.forward_with(x, &AttentionMasks::new())
+    }
+}
+
+/// A [`TransformerEncoder`] in a [`Sequential`](crate::Sequential): `num_encoder_layers` layers, without masks.
+impl Spec for TransformerConfig {
+    fn plan(&self, input: &Shape) -> Plan {
+        let config = self.clone();
+        let Self { d_model, nhead, num_encoder_layers: layers, dim_feedforward, .. } = config;
+        Plan::new(format!("TransformerEncoder {layers} × {d_model}, {nhead} heads"), || {
+            let &[t, d] = input.sizes() else {
+                let what = format!("expects [n, t, {d_model}], got {}", batched(input));
+                return Err(Error::new("transformer_encoder", what, "put embeddings or reshape([t, d]) before it"));
+            };
+            if d != d_model || !config.batch_first {
+                let what = format!("expects [n, t, {d_model}] with the batch first, got {}", batched(input));
+                return Err(Error::new(
+                    "transformer_encoder",
+                    what,
+                    format!("use d_model = {d} and batch_first = true"),
+                ));
+            }
+            config.check()?;
+            let [t, d, between] = [t, d, dim_feedforward].map(|size| size as u64);
+            let bias = u64::from(config.bias);
+            let matrices = 4 * d * d + 2 * d * between;
+            let parameters = matrices + 2 * d + bias * (4 * d + between + d + 2 * d);
+            let flops = 2 * t * matrices + 4 * t * t * d;
+            let layers = layers as u64;
+            Ok(Draft::new(*input, layers * flops).trained(layers * parameters, move |rng| config.encoder(rng)))
+        })
+    }
+}
+
+impl Builder {
+    /// A [`TransformerEncoder`] of `config.num_encoder_layers` layers, without masks; pre-norm stacks want a
+    /// [`layer_norm`](Self::layer_norm) after it.
+    pub fn transformer_encoder(self, config: TransformerConfig) -> Self {
+        self.step(config)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Attention layers against each other and against PyTorch's names; their numbers are compared in `parity`.
 
 use super::*;
-use crate::{Expect, Named, cast, check_module};
+use crate::{Expect, Named, Sequential, cast, check_module};
 use maplet_autograd::{Pass, params};
 use maplet_tensor::{DType, Shape, Tensor};
 
@@ -273,7 +273,7 @@ fn misfits_are_explained() {
     let divide = "help: num_heads must divide embed_dim";
     assert_eq!(text(10, 3), format!("multihead_attention: embed_dim 10 does not divide into 3 heads; {divide}"));
     assert_eq!(text(8, 0), "multihead_attention: num_heads is 0; help: use 1 or more");
-    assert_eq!(text(0, 2), "multihead_attention: 3 · embed_dim is 0; help: use 1 or more");
+    assert_eq!(text(0, 2), "multihead_attention: embed_dim is 0; help: use 1 or more");
     let text = attention().dropout(1.0).err().unwrap().to_string();
     assert_eq!(text, "multihead_attention: dropout is 1; help: use a probability from 0 to below 1");
     let wrong = TransformerConfig { dropout: -0.5, ..config() };
@@ -301,4 +301,36 @@ fn misfits_are_explained() {
     let help = "help: they are [n, t_q, heads · d], [n, t_k, heads · d] and [n, t_k, heads · d_v]";
     let misfit = "q [2, 4, 8], k [2, 4, 8] and v [2, 3, 8] do not fit, with 2 heads";
     assert_eq!(found, format!("scaled_dot_product_attention: {misfit}; {help}"));
+}
+
+#[test]
+fn steps_of_sequential_are_data() {
+    for (bias, parameters) in [(true, 288), (false, 256)] {
+        let config = TransformerConfig { bias, ..config() };
+        let steps = Sequential::input([5, 8]).sinusoidal_positions(9).learned_positions(5).multihead_attention(4);
+        let steps = if bias { steps } else { steps.no_bias() };
+        let built = steps.transformer_encoder(config).build(1).unwrap();
+        let counted: Vec<u64> = built.rows().iter().map(|row| row.parameters).collect();
+        assert_eq!(counted[..3], [0, 5 * 8, parameters]);
+        let found: usize = params(&built).iter().map(|(_, param)| param.value().len()).sum();
+        assert_eq!(counted.iter().sum::<u64>(), found as u64);
+        assert_eq!(built.forward(&normal(&[2, 5, 8], 20)).unwrap().shape(), [2, 5, 8].into());
+        let json = serde_json::to_string(&built.config()).unwrap();
+        assert_eq!(serde_json::from_str::<crate::SequentialConfig>(&json).unwrap(), built.config());
+    }
+    let text = |steps: crate::Builder| steps.build(1).err().unwrap().to_string();
+    let found = text(Sequential::input([5, 6]).transformer_encoder(config()));
+    let place = "layer 0 (TransformerEncoder 2 × 8, 2 heads)";
+    let help = "help: use d_model = 6 and batch_first = true";
+    let what = "expects [n, t, 8] with the batch first, got [n, 5, 6]";
+    assert_eq!(found, format!("{place}: transformer_encoder: {what}; {help}"));
+    let found = text(Sequential::input([6]).multihead_attention(2));
+    let what = "expects [n, t, features], got [n, 6]; help: put reshape([t, features]) before it";
+    assert_eq!(found, format!("layer 0 (MultiheadAttention 2 heads): multihead_attention: {what}"));
+    let found = text(Sequential::input([6, 2]).learned_positions(5));
+    let what = "position 5 is beyond the table of 5; help: make max_len larger or the sequence shorter";
+    assert_eq!(found, format!("layer 0 (LearnedPositions 5): learned_positions: {what}"));
+    let found = text(Sequential::input([6]).sinusoidal_positions(5));
+    let what = "expects [n, .., t, d], got [n, 6]; help: add the missing axis";
+    assert_eq!(found, format!("layer 0 (SinusoidalPositions 5): sinusoidal_positions: {what}"));
 }
