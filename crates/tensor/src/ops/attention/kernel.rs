@@ -26,9 +26,26 @@ const LANES: usize = 16;
 const PARTS: usize = 8;
 
 /// What the kernels need of an element: one name, because `vectorized!` takes one bound.
-pub(super) trait AttentionMath: Math + Number {}
-impl AttentionMath for f32 {}
-impl AttentionMath for f64 {}
+pub(super) trait AttentionMath: Math + Number {
+    /// Just above the exponent of the least normal number.
+    const FLOOR: Self;
+
+    /// `eˣ`, where what is below normal numbers is 0: −∞, which masks are full of, must not cost a slow denormal number
+    /// on the way.
+    #[inline(always)]
+    fn weight(self) -> Self {
+        let exp = if self < Self::FLOOR { Self::FLOOR } else { self }.fast_exp();
+        if self < Self::FLOOR { Self::zero() } else { exp }
+    }
+}
+
+impl AttentionMath for f32 {
+    const FLOOR: f32 = -87.0;
+}
+
+impl AttentionMath for f64 {
+    const FLOOR: f64 = -708.0;
+}
 
 /// A mask somewhere in memory: of `may` and `bias` one is empty.
 pub(super) struct Mask<'a, T> {
@@ -426,13 +443,13 @@ vectorized! {
             }
             let mut sum = vector(totals, at);
             for i in 0..LANES {
-                rescale[at + i] = (before[i] - shift[i]).fast_exp();
+                rescale[at + i] = (before[i] - shift[i]).weight();
                 sum[i] *= rescale[at + i];
             }
             for row in scores.chunks_exact_mut(width) {
                 let row = &mut row[at..at + LANES];
                 for i in 0..LANES {
-                    row[i] = (row[i] - shift[i]).fast_exp();
+                    row[i] = (row[i] - shift[i]).weight();
                     sum[i] += row[i];
                 }
             }
@@ -497,7 +514,7 @@ vectorized! {
                     }
                 }
                 for i in 0..LANES {
-                    let weight = (weights[i] - logs[i]).fast_exp();
+                    let weight = (weights[i] - logs[i]).weight();
                     weights[i] = weight * kept[i];
                     slopes[i] = weight * (slopes[i] * kept[i] - along[i]) * scale;
                 }
