@@ -163,6 +163,7 @@ VARIANTS = [
     ("post_norm", {}),
     ("pre_norm", dict(norm_first=True)),
     ("gelu", dict(activation="gelu", norm_first=True, layer_norm_eps=1e-3)),
+    ("no_bias", dict(bias=False)),
     ("sequence_first", dict(batch_first=False)),
 ]
 
