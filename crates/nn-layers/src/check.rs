@@ -69,7 +69,7 @@ const ELEMENTS: usize = 24;
 /// 4. refuses wrong shapes with the exact text;
 /// 5. gives the same bits after its weights went through a file;
 /// 6. has the derivatives that finite differences say, in training and in evaluation, with respect to its input and
-///    every parameter, and second derivatives with respect to the input;
+///    every parameter, and second derivatives with respect to the input; and makes no NaN on the way;
 /// 7. comes closer to a random target by one step down its gradient, by as much as the gradient promises.
 ///
 /// The module is as it was afterwards, in F32.
@@ -224,7 +224,7 @@ fn parameter_gradients<M: Module>(module: &mut M, x: &Tensor, cotangent: &Tensor
                 value(module)
             };
             let difference = (nudged(STEP)? - nudged(-STEP)?) / (2.0 * STEP);
-            if (found - difference).abs() > TOLERANCE * difference.abs().max(1.0) {
+            if !within(found, difference, TOLERANCE * difference.abs().max(1.0)) {
                 let what = format!("gradient of `{name}`, element {at}, in {mode}");
                 return Err(wrong(&what, &found, &difference));
             }
@@ -232,6 +232,11 @@ fn parameter_gradients<M: Module>(module: &mut M, x: &Tensor, cotangent: &Tensor
         params_mut(module)[i].1.set_value(original)?;
     }
     Ok(())
+}
+
+/// False for NaN.
+fn within(found: f64, expected: f64, tolerance: f64) -> bool {
+    (found - expected).abs() <= tolerance
 }
 
 fn gradient(grads: &Grads, param: &Param, name: &str) -> Result<Tensor> {
@@ -252,7 +257,7 @@ fn one_step_down<M: Module>(module: &mut M, x: &Tensor, target: &Tensor) -> Resu
         param.set_value(param.value().sub(&step)?)?;
     }
     let gained = start - loss(module)?.item::<f64>()?;
-    if (gained - promised).abs() > 0.1 * promised {
+    if !within(gained, promised, 0.1 * promised) {
         return Err(wrong("gain of one step of gradient descent", &gained, &promised));
     }
     Ok(())
@@ -333,6 +338,9 @@ mod tests {
         });
         let found = text(wrong_dw, &SCALE);
         assert!(found.starts_with("check_module: gradient of `weight`, element 0, in training: found"), "{found}");
+        let steep = scale(|x, w| Ok(x.mul(w)?.add(&w.sub(w)?.sqrt())?)); // √0
+        let found = text(steep, &SCALE);
+        assert!(found.starts_with("sqrt: the gradient of its input f64 [2], made by `sub`, is"), "{found}");
         let cut = scale(|x, w| Ok(x.mul(&w.detach())?));
         let help = "help: use it with param.on(x)";
         assert_eq!(text(cut, &SCALE), format!("check_module: `weight` has no gradient; {help}"));
