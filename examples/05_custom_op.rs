@@ -1,7 +1,7 @@
 //! An op of your own: its value, its gradient, and the check that both belong together.
 //!
-//! Shows the same activation three ways: composed of ops, with a rule, and with a hand-written kernel and its twin; then
-//! a function that has no derivative, and the gradient that is used in its place.
+//! Shows the same activation three ways: composed of ops, with a rule, and with a hand-written kernel and its twin;
+//! then a function that has no derivative, and the gradient that is used in its place.
 //! Expect: mish'(0) = 0.6 by all three, and a rounding that learns 3 weights exactly. It takes no time.
 //!
 //! `cargo run --example 05_custom_op`

@@ -1,4 +1,5 @@
-//! The search for the op that first makes a NaN or an infinity: see [`Pass::detect_anomaly`](crate::Pass::detect_anomaly).
+//! The search for the op that first makes a NaN or an infinity: see
+//! [`Pass::detect_anomaly`](crate::Pass::detect_anomaly).
 
 use crate::node::Node;
 use crate::pass::lock;

@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 /// Runs `part(model, xs)` without keeping what it computes on the way: the backward walk runs it again.
 ///
-/// Values and gradients are the same bits as without. (Gradients of gradients too, but for rounding: they are added up in
-/// another order.) A chain of `n` parts, each checkpointed, keeps `n` inputs and the inner values of one part at a time,
-/// for one more forward computation.
+/// Values and gradients are the same bits as without. (Gradients of gradients too, but for rounding: they are added up
+/// in another order.) A chain of `n` parts, each checkpointed, keeps `n` inputs and the inner values of one part at a
+/// time, for one more forward computation.
 ///
 /// The second run meets what the first met: the parameters as they were (`model` is cloned, which shares their memory),
 /// the same random numbers, the same running statistics; and new running statistics are applied once. Parts may be

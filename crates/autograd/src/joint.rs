@@ -1,5 +1,5 @@
-//! How an op with one rule for all its inputs enters the graph: rules that share work, kernels with their twins, and ops
-//! with several outputs.
+//! How an op with one rule for all its inputs enters the graph: rules that share work, kernels with their twins, and
+//! ops with several outputs.
 
 use crate::backward::sealed::Sealed as _;
 use crate::node::{JointRule, Key, Only, Parent, Rules, walk};

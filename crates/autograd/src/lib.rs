@@ -38,8 +38,8 @@
 //! # What else is here
 //!
 //! **Ops of your own** are written with the functions that this crate's ops are written with: [`record`] with one rule
-//! an input, [`record_all`] with one rule for all, [`record_fused`] with a kernel and its twin, [`record_kernel`] with a
-//! kernel alone. What a rule needs it captures. The example `05_custom_op` shows them, and [`gradcheck`] asks finite
+//! an input, [`record_all`] with one rule for all, [`record_fused`] with a kernel and its twin, [`record_kernel`] with
+//! a kernel alone. What a rule needs it captures. The example `05_custom_op` shows them, and [`gradcheck`] asks finite
 //! differences whether a gradient is right.
 //!
 //! **[`jacobian`], [`hessian`]** and their products with vectors; [`checkpoint()`], which computes a part twice instead

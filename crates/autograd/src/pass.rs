@@ -85,7 +85,8 @@ impl Pass {
     /// The same pass, newly begun, that also looks for the op which first makes a NaN or an infinity, forward or
     /// backward: [`anomaly`](Self::anomaly) and the walks name it. Costs a look at every element of every op.
     ///
-    /// An op that hands on what came in is not blamed: attention scores may be −∞ where a mask says so.
+    /// An op that hands on what came in is not blamed: attention scores may be −∞ where a mask says so. Ops do not fail
+    /// when they come upon something, since operators could only panic; the walk does, before it begins.
     ///
     /// PyTorch: `autograd.detect_anomaly`; Keras: –.
     ///
@@ -93,11 +94,9 @@ impl Pass {
     /// use maplet_autograd::{Pass, Tensor};
     ///
     /// let x = Pass::train(0).detect_anomaly().leaf(Tensor::from([4.0f32, 0.0]));
-    /// let want = "sqrt: the gradient of its input f32 [2], made by `mul_scalar`, is inf at [1], 1 of 2 elements NaN or \
-    ///             infinite; help: keep the input away from where the op has no finite slope, with clamp(..) or a small \
-    ///             number added";
     /// let error = x.mul_scalar(2.0).sqrt().sum(.., false)?.backward().unwrap_err();
-    /// assert_eq!(error.to_string(), want);
+    /// let want = "sqrt: the gradient of its input f32 [2], made by `mul_scalar`, is inf at [1]";
+    /// assert!(error.to_string().starts_with(want));
     /// # Ok::<(), maplet_autograd::Error>(())
     /// ```
     pub fn detect_anomaly(self) -> Self {

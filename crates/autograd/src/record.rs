@@ -1,5 +1,5 @@
-//! How an op enters the graph: its value, and a rule for each input that wants a gradient. One rule for all inputs is in
-//! `joint.rs`.
+//! How an op enters the graph: its value, and a rule for each input that wants a gradient. One rule for all inputs is
+//! in `joint.rs`.
 //!
 //! The ops of this crate and users' own ops are written with the same functions.
 

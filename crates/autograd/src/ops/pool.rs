@@ -4,8 +4,8 @@ use crate::{Result, Var, record};
 use maplet_tensor::{OutputSize, Pool, Shape, Sizes, Tensor};
 
 /// # Errors
-/// All return the error of the kernel with the same name: another rank, a pool or a size that cannot be, a window larger
-/// than the padded input.
+/// All return the error of the kernel with the same name: another rank, a pool or a size that cannot be, a window
+/// larger than the padded input.
 impl Var {
     /// The maximum of each window; padding counts as −∞.
     pub fn max_pool<const D: usize>(&self, pool: impl Into<Pool<D>>) -> Result<Var> {
