@@ -1,5 +1,5 @@
 """Initializers. Those that draw nothing are compared exactly. Of the others the numbers are written down that PyTorch
-hands to its generators: bounds of uniform numbers, mean and deviation of normal ones; or what the result must satisfy."""
+hands to its generators (bounds of uniform numbers, mean and deviation of normal ones), or what the result must be."""
 
 import math
 from unittest import mock

@@ -113,7 +113,7 @@ def one_pass(family):
         ("Radam", optim.RAdam, [
             ("defaults", dict(lr=0.01)),
             ("decay", dict(lr=0.01, weight_decay=0.1, **betas)),
-            ("decoupled", dict(lr=0.01, weight_decay=0.1, decoupled_weight_decay=True, maximize=True, betas=(0.9, 0.9))),
+            ("decoupled", dict(lr=0.01, weight_decay=0.1, decoupled_weight_decay=True, betas=(0.9, 0.9))),
         ]),
         ("Rmsprop", optim.RMSprop, [
             ("defaults", dict(lr=0.01)),
@@ -123,7 +123,7 @@ def one_pass(family):
         ]),
         ("Adagrad", optim.Adagrad, [
             ("defaults", dict(lr=0.1)),
-            ("all", dict(lr=0.1, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.5, eps=1e-4, maximize=True)),
+            ("all", dict(lr=0.1, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.5, eps=1e-4)),
         ]),
         ("Adadelta", optim.Adadelta, [
             ("defaults", dict(lr=1.0)),

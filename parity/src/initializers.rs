@@ -8,7 +8,8 @@ use maplet_tensor::{DType, Shape, Tensor};
 type Found = Vec<(String, Tensor)>;
 
 pub(crate) fn entries() -> Vec<Entry> {
-    const RANDOM: &str = "random: bounds or moments agree with PyTorch's formula as far as chance allows (5 standard errors)";
+    const RANDOM: &str =
+        "random: bounds or moments agree with PyTorch's formula as far as chance allows, 5 standard errors";
     let random = |name, draw: fn(&Case, Shape) -> Result<Tensor>| {
         f32_only(name, move |case| moments(case, &draw(case, shape(case)?)?)).note(RANDOM)
     };

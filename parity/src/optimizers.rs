@@ -71,8 +71,10 @@ pub(crate) fn entries() -> Vec<Entry> {
         })
         .note("PyTorch has none: the paper's algorithm in PyTorch operations"),
         optimizer("Muon", Muon::new, muon)
-            .note("PyTorch iterates in bfloat16, with errors near 1 %; the reference is its code in the parameter's type"),
-        Entry::values("Lbfgs", lbfgs).only(&[DType::F64]).note("not compared in F32: each branch of a line search magnifies rounding"),
+            .note("PyTorch iterates in bfloat16, errors near 1 %; the reference is its code in the parameter's type"),
+        Entry::values("Lbfgs", lbfgs)
+            .only(&[DType::F64])
+            .note("not compared in F32: each branch of a line search magnifies rounding"),
         Entry::values("Ema", |case, dtype| averages(case, dtype, Ema::new(case.get("decay")?))),
         Entry::values("Swa", |case, dtype| averages(case, dtype, Swa::new())),
         Entry::values("ReduceOnPlateau", plateau).only(&[DType::F64]),

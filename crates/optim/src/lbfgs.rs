@@ -104,12 +104,14 @@ impl Lbfgs {
     }
 
     /// The most iterations of one step.
+    #[doc(alias = "max_iter")]
     pub fn max_iterations(mut self, iterations: usize) -> Self {
         self.max_iterations = iterations;
         self
     }
 
     /// The most evaluations of one step, 5/4 of the iterations unless set.
+    #[doc(alias = "max_eval")]
     pub fn max_evaluations(mut self, evaluations: usize) -> Self {
         self.max_evaluations = Some(evaluations);
         self
@@ -122,6 +124,7 @@ impl Lbfgs {
     }
 
     /// How many of the last changes are remembered.
+    #[doc(alias = "history_size")]
     pub fn history(mut self, pairs: usize) -> Self {
         self.history = pairs;
         self

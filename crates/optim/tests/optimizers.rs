@@ -2,8 +2,8 @@
 
 use maplet_autograd::{Grads, Param, Pass, Tensor, fields};
 use maplet_optim::{
-    Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Asgd, Group, Lamb, Lion, Muon, Nadam, OneCycle, Optimizer,
-    Radam, Rmsprop, Rprop, Schedule, Sgd,
+    Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Asgd, Descent, Group, Lamb, Lion, Muon, Nadam, OneCycle,
+    Optimizer, Radam, Rmsprop, Rprop, Rule, Schedule, Sgd,
 };
 
 /// Two parameters, so that groups and clipping have something to tell apart.
@@ -248,6 +248,50 @@ fn clipping_bounds_elements_and_norms() {
         assert!((found[0] - plain[0]).abs() < 1e-13 && (found[1] - plain[1]).abs() < 1e-13, "{found:?} {plain:?}");
     }
     assert!((1..40).contains(&clipped), "{clipped}"); // the test saw both sides
+}
+
+/// With a group that stands still, clipping and a schedule; and the same rule without, at half the rate.
+fn with_and_without<R: Rule + 'static>(new: fn(f64) -> Descent<R>) -> [Box<dyn Optimizer>; 2] {
+    let still = Group::new().learning_rate_factor(0.0).weight_decay(0.0);
+    let with = new(0.25).group(|path: &str| path == "bias", still).schedule(|_: u64| 0.5);
+    [Box::new(with.clip_value(0.5).clip_norm(0.75)), Box::new(new(0.125))]
+}
+
+#[test]
+fn groups_clipping_and_schedules_work_with_every_rule() {
+    let pairs = [
+        with_and_without(Sgd::new),
+        with_and_without(|rate| Sgd::new(rate).momentum(0.5)),
+        with_and_without(Adam::new),
+        with_and_without(|rate| AdamW::new(rate).amsgrad()),
+        with_and_without(Adamax::new),
+        with_and_without(Nadam::new),
+        with_and_without(Radam::new),
+        with_and_without(|rate| Rmsprop::new(rate).centered()),
+        with_and_without(Adagrad::new),
+        with_and_without(Adadelta::new),
+        with_and_without(Adafactor::new),
+        with_and_without(Lamb::new),
+        with_and_without(Lion::new),
+        with_and_without(Muon::new),
+        with_and_without(|rate| Rprop::new(rate).step_sizes(0.0, 1.0)),
+        with_and_without(Asgd::new),
+    ];
+    for [mut with, mut without] in pairs {
+        let (mut model, mut plain) = (self::model(), self::model());
+        for _ in 0..3 {
+            let grads = gradients(&model);
+            with.step(&mut model, &grads).unwrap();
+            plain.bias = model.bias.clone(); // so that both see the same norm
+            let mut grads = gradients(&plain);
+            grads.clip_value(0.5);
+            grads.clip_norm(0.75);
+            without.step(&mut plain, &grads).unwrap();
+            assert_eq!(model.bias.value(), &Tensor::full([2, 3], START[1]), "{}", with.name());
+            assert_eq!(model.weight.value(), plain.weight.value(), "{}", with.name());
+        }
+        assert_ne!(model.weight.value(), &Tensor::full([2, 3], START[0]), "{}", with.name());
+    }
 }
 
 #[test]

@@ -19,7 +19,8 @@ use maplet_optim::ReduceOnPlateau;
 /// use maplet_train::{FitOptions, ReduceLrOnPlateau};
 ///
 /// let plateau = ReduceOnPlateau::lowest().factor(0.5).patience(3);
-/// let options = FitOptions::new().epochs(100).validation_split(0.1).callback(ReduceLrOnPlateau::new("val_loss", plateau));
+/// let callback = ReduceLrOnPlateau::new("val_loss", plateau);
+/// let options = FitOptions::new().epochs(100).validation_split(0.1).callback(callback);
 /// # let _ = options;
 /// ```
 #[doc(alias = "ReduceLROnPlateau")]
