@@ -111,6 +111,41 @@ fn layer_norm() {
 }
 
 #[test]
+fn rms_norm() {
+    let inputs = [normal(&[40, 3, 65], 1), normal(&[65], 2)];
+    let plain = |x: &[Var]| x[0].div(&x[0].square().mean(-1, true)?.add_scalar(1e-3).sqrt())?.mul(&x[1]);
+    same(120, &inputs, |x| x[0].rms_norm(&x[1], 1e-3), plain);
+}
+
+#[test]
+fn group_norm() {
+    let inputs = [normal(&[8, 6, 7, 5], 1), normal(&[6], 2), normal(&[6], 3)];
+    let plain = |x: &[Var]| {
+        let groups = x[0].reshape([8, 3, 70])?;
+        let centered = groups.sub(&groups.mean(-1, true)?)?;
+        let deviation = centered.square().mean(-1, true)?.add_scalar(1e-3).sqrt();
+        let normal = centered.div(&deviation)?.reshape([8, 6, 7, 5])?;
+        normal.mul(&channels(&x[1])?)?.add(&channels(&x[2])?)
+    };
+    same(8 * 35, &inputs, |x| x[0].group_norm(3, &x[1], &x[2], 1e-3), plain);
+}
+
+#[test]
+fn embedding_bag() {
+    let (count, starts) = (60usize, [0, 0, 20, 33, 60]);
+    let ids = Tensor::from_vec((0..count as i64).map(|i| i * i % 13).collect(), [count]).unwrap();
+    let bags: Vec<i64> = (0..count).map(|i| if i < 20 { 1 } else { 2 + i64::from(i >= 33) }).collect();
+    let bags = Tensor::from_slice(&bags, [bags.len()]).unwrap();
+    let inputs = [normal(&[13, 5], 1), normal(&[count], 2)];
+    let fused = |x: &[Var]| x[0].embedding_bag(&x[0].constant(&ids), &starts, &x[1]);
+    let plain = |x: &[Var]| {
+        let rows = x[0].select_rows(&x[0].constant(&ids))?.mul(&x[1].unsqueeze(-1)?)?;
+        rows.scatter_add_rows(&x[0].constant(&bags), 4)
+    };
+    same(60, &inputs, fused, plain);
+}
+
+#[test]
 fn batch_norm() {
     let inputs = [normal(&[8, 5, 7, 6], 1), normal(&[5], 2), normal(&[5], 3)];
     let plain = |x: &[Var]| {

@@ -281,6 +281,44 @@ mod tests {
     }
 
     #[test]
+    fn normalizations_noise_and_embeddings_are_data_too() {
+        let built = Sequential::input([12]).embedding(50, 6).reshape([2, 6, 6]).batch_norm2d().instance_norm2d();
+        let built = built.group_norm(2).dropout2d(0.1).feature_alpha_dropout(0.1).local_response_norm(3).rms_norm();
+        let built = built.reshape([72]).batch_norm1d().reshape([12, 6]).instance_norm1d().dropout1d(0.2).identity();
+        let built = built.alpha_dropout(0.3).drop_path(0.1).gaussian_noise(0.1).gaussian_dropout(0.2);
+        let built = built.reshape([2, 2, 3, 6]).batch_norm3d().instance_norm3d().dropout3d(0.5).build(1).unwrap();
+        let json = serde_json::to_string(&built.config()).unwrap();
+        let again = config(&json);
+        assert_eq!((&again, again.rows().unwrap().as_slice()), (&built.config(), built.rows()));
+        let bags = Sequential::input([12]).embedding_bag(50, 6).build(1).unwrap();
+        assert_eq!(config(&serde_json::to_string(&bags.config()).unwrap()), bags.config());
+
+        // What is left out has the layer's default; what no layer can be is refused before it is made.
+        let short = r#"{"input_shape":[4,3,3],"steps":[{"batch_norm2d":{}},{"instance_norm2d":{"affine":true}},
+            {"group_norm":{"groups":2}},{"rms_norm":{"axes":2}},{"layer_norm":{"bias":false}}]}"#;
+        let parameters: Vec<u64> = config(short).rows().unwrap().iter().map(|row| row.parameters).collect();
+        assert_eq!(parameters, [8, 8, 8, 9, 3]);
+        let text = |step: &str| {
+            let json = format!(r#"{{"input_shape":[4,3,3],"steps":[{step}]}}"#);
+            config(&json).rows().unwrap_err().to_string()
+        };
+        let expected = "layer 0 (BatchNorm2d 4): batch_norm2d: momentum is 2; help: use a number from 0 to 1";
+        assert_eq!(text(r#"{"batch_norm2d":{"momentum":2}}"#), expected);
+        let expected = "layer 0 (InstanceNorm2d 4): instance_norm2d: eps is -1; help: use a small positive number";
+        assert_eq!(text(r#"{"instance_norm2d":{"eps":-1}}"#), expected);
+        let expected = "layer 0 (BatchNorm1d 4): batch_norm1d: expects [n, c, l], got [n, 4, 3, 3]; \
+                        help: put reshape([c, l]) before it";
+        assert_eq!(text(r#"{"batch_norm1d":{}}"#), expected);
+        let expected = "layer 0 (Dropout2d 3): dropout2d: p is 3; help: use a probability from 0 to 1";
+        assert_eq!(text(r#"{"dropout2d":{"p":3}}"#), expected);
+        let expected = "layer 0 (GaussianNoise -1): gaussian_noise: std is -1; help: use a finite number, 0 or more";
+        assert_eq!(text(r#"{"gaussian_noise":{"std":-1}}"#), expected);
+        let expected = "layer 0 (EmbeddingBag 5 → 2): embedding_bag: expects [n, l], got [n, 4, 3, 3]; \
+                        help: put reshape([l]) before it";
+        assert_eq!(text(r#"{"embedding_bag":{"num_embeddings":5,"embedding_dim":2}}"#), expected);
+    }
+
+    #[test]
     fn hostile_sizes_are_refused_without_taking_memory() {
         let text = |input: &[usize], steps: Vec<Step>| {
             let config = SequentialConfig { input_shape: input.to_vec(), steps };

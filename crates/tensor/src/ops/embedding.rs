@@ -201,7 +201,7 @@ fn length<T: Float>(x: &[T], p: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_near, dot, draw, slope};
+    use crate::ops::testing::{assert_near, assert_same_on_any_threads, dot, draw, slope};
 
     const STARTS: [usize; 4] = [0, 2, 2, 5];
 
@@ -234,6 +234,21 @@ mod tests {
             let found = dot(grads[i].as_ref().unwrap(), &direction);
             assert!((found - difference).abs() < 1e-6 * difference.abs().max(1.0), "{i}: {found} {difference}");
         }
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_the_number_of_threads() {
+        let (count, bag) = if cfg!(miri) { (60usize, 6) } else { (30_000, 30) };
+        let ids = Tensor::from_vec((0..count as i64).map(|i| i * i % 97).collect(), [count]).unwrap();
+        let starts: Vec<usize> = (0..=count).step_by(bag).collect();
+        let single = |shape: &[usize], seed| draw(shape, seed).to_dtype(crate::DType::F32);
+        let (table, by) = (single(&[97, 16], 1), single(&[count], 2));
+        let dy = single(&[starts.len() - 1, 16], 3);
+        assert_same_on_any_threads(|| {
+            let y = table.embedding_bag(&ids, &starts, &by).unwrap();
+            let grads = dy.embedding_bag_grad(&table, &ids, &starts, &by, [true; 2]).unwrap();
+            (y, grads, table.embedding_bag_argmax(&ids, &starts).unwrap())
+        });
     }
 
     #[test]

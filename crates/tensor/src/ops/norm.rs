@@ -203,7 +203,7 @@ vectorized! {
 mod tests {
     use super::*;
     use crate::DType;
-    use crate::ops::testing::{assert_near, dot, draw, moments, slope};
+    use crate::ops::testing::{assert_near, assert_same_on_any_threads, dot, draw, moments, slope};
 
     #[test]
     fn layer_norm_is_its_definition() {
@@ -237,6 +237,30 @@ mod tests {
         }
         let [dx, dw, db] = dy.layer_norm_grad(&x, &w, &stats, [false, true, false]).unwrap();
         assert!(dx.is_none() && dw.is_some() && db.is_none());
+    }
+
+    /// Of all the norms, forwards and backwards.
+    #[test]
+    fn bits_do_not_depend_on_the_number_of_threads() {
+        let single = |shape: &[usize], seed| draw(shape, seed).to_dtype(DType::F32);
+        let (rows, channels) = if cfg!(miri) { (9, 4) } else { (900, 8) };
+        let (x, dy, w, b) = (single(&[rows, 70], 1), single(&[rows, 70], 2), single(&[70], 3), single(&[70], 4));
+        assert_same_on_any_threads(|| {
+            let (y, stats) = x.layer_norm(&w, &b, 0.1).unwrap();
+            let (z, scales) = x.rms_norm(&w, 0.1).unwrap();
+            let grads = dy.layer_norm_grad(&x, &w, &stats, [true; 3]).unwrap();
+            (y, z, grads, dy.rms_norm_grad(&x, &w, &scales, [true; 2]).unwrap())
+        });
+        let shape = [40, channels, rows / 9, 2];
+        let (x, dy) = (single(&shape, 5), single(&shape, 6));
+        let (w, b) = (single(&[channels], 7), single(&[channels], 8));
+        assert_same_on_any_threads(|| {
+            let (y, stats) = x.group_norm(2, &w, &b, 0.1).unwrap();
+            let (mean, var) = x.channel_moments().unwrap();
+            let z = x.batch_norm(&mean, &var, &w, &b, 0.1).unwrap();
+            let grads = dy.group_norm_grad(&x, 2, &w, &stats, [true; 3]).unwrap();
+            (y, z, grads, dy.batch_norm_grad(&x, &mean, &var, &w, 0.1, false, [true; 3]).unwrap())
+        });
     }
 
     #[test]

@@ -11,6 +11,12 @@ pub(crate) fn dot(a: &Tensor, b: &Tensor) -> f64 {
     a.mul(b).unwrap().sum(.., false).unwrap().item::<f64>().unwrap()
 }
 
+/// `run` gives the same with 1, 2 and 7 threads.
+pub(crate) fn assert_same_on_any_threads<T: PartialEq + Send>(run: impl Fn() -> T + Sync) {
+    let with = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(&run);
+    assert!(with(1) == with(2) && with(1) == with(7));
+}
+
 /// The slope of `value` at `inputs` along `direction` of input `i`.
 pub(crate) fn slope(value: impl Fn(&[Tensor; 3]) -> f64, inputs: &[Tensor; 3], i: usize, direction: &Tensor) -> f64 {
     let moved = |step: f64| {
