@@ -247,12 +247,13 @@ fn backward<T: Math>(
     let dx = want[0].then(|| d_gates.matmul(weights.weight_ih)?.reshape(x.shape()));
     let d_ih = want[3].then(|| by(&d_gates, &rows(x, input)));
     let d_hh = want[4].then(|| by(&d_inner, &h_before));
-    let db_ih = want[5].then(|| d_gates.sum(0, false));
-    let db_hh = want[6].then(|| d_inner.sum(0, false));
+    let sum = |wanted: bool, d: &Tensor| wanted.then(|| d.sum(0, false)).transpose();
+    let db_ih = sum(want[5] || (want[6] && !is_gru), &d_gates)?;
+    let db_hh = if is_gru { sum(want[6], &d_inner)? } else { db_ih.clone() };
     let d_hr = want[7].then(|| by(&rows(&d_states, state), &rows(&run.hiddens, hidden)));
     let [dh0, dc0] = [(want[1], dh0), (want[2], dc0)].map(|(want, d)| want.then_some(d));
     let [dx, d_ih, d_hh] = [dx.transpose()?, d_ih.transpose()?, d_hh.transpose()?];
-    Ok([dx, dh0, dc0, d_ih, d_hh, db_ih.transpose()?, db_hh.transpose()?, d_hr.transpose()?])
+    Ok([dx, dh0, dc0, d_ih, d_hh, db_ih.filter(|_| want[5]), db_hh.filter(|_| want[6]), d_hr.transpose()?])
 }
 
 /// The batch cut into parts of some sequences, by its size alone.
