@@ -112,8 +112,9 @@ pub use positions::{
 };
 pub use prelu::{Prelu, PreluConfig, Rrelu};
 pub use recurrent::{
-    BahdanauAttention, Bidirectional, ConvLstm, ConvLstm1d, ConvLstm2d, ConvLstm3d, Gru, GruCell, Lstm, LstmCell,
-    LuongAttention, Merge, Recurrent, RecurrentCell, RecurrentOptions, Rnn, RnnCell, TimeDistributed, length_mask,
+    BahdanauAttention, Bidirectional, ConvLstm, ConvLstm1d, ConvLstm2d, ConvLstm3d, Gru, GruCell, LastStep, Lstm,
+    LstmCell, LuongAttention, Merge, Recurrent, RecurrentCell, RecurrentConfig, RecurrentOptions, Rnn, RnnCell,
+    TimeDistributed, length_mask,
 };
 pub use reshape::{Flatten, Reshape};
 pub use rms_norm::{RmsNorm, RmsNormConfig};

@@ -4,6 +4,7 @@
 //! is the list of them.
 
 use crate::plan::{Make, Plan, check_activation};
+use crate::recurrent::{Gated, LongShort, Simple};
 use crate::*;
 use maplet_tensor::Shape;
 use serde::{Deserialize, Serialize};
@@ -82,7 +83,8 @@ steps! {
         Relu6,
         Hardsigmoid,
         Hardswish,
-        Softmax2d;
+        Softmax2d,
+        LastStep;
     with_numbers:
         Linear(LinearConfig),
         Conv2d(Conv2dConfig),
@@ -132,6 +134,9 @@ steps! {
         TransformerEncoder(TransformerConfig),
         SinusoidalPositions(SinusoidalPositionsConfig),
         LearnedPositions(LearnedPositionsConfig),
+        Rnn(RecurrentConfig<Simple>),
+        Lstm(RecurrentConfig<LongShort>),
+        Gru(RecurrentConfig<Gated>),
         LeakyRelu(LeakyRelu),
         Elu(Elu),
         Celu(Celu),

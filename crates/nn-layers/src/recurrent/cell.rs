@@ -1,6 +1,8 @@
 //! [`RecurrentCell`]: one step, behind [`RnnCell`], [`LstmCell`] and [`GruCell`].
 
-use super::kind::{Gated, Kind, LongShort, RecurrentState, Simple, random_weights, visit_weights, visit_weights_mut};
+use super::kind::{
+    Gated, Kind, LongShort, RecurrentState, Simple, check_sizes, random_weights, visit_weights, visit_weights_mut,
+};
 use crate::{Error, Module, Result};
 use maplet_autograd::{Item, ItemMut, Param, Path, Var, Visit};
 use maplet_tensor::{Recurrence, RecurrentWeights, Rng, Tensor};
@@ -60,8 +62,8 @@ impl<K: Kind> RecurrentCell<K> {
     /// # Errors
     /// A size of zero, or more weights than a model can have.
     pub fn new(input_size: usize, hidden_size: usize, rng: &mut Rng) -> Result<Self> {
-        let sizes = [input_size, hidden_size, 0];
-        let weights = random_weights(K::CELL_NAME, K::cell(false), sizes, true, rng)?;
+        check_sizes(K::CELL_NAME, K::cell(false), [input_size, hidden_size])?;
+        let weights = random_weights(K::cell(false), [input_size, hidden_size, 0], true, rng)?;
         Ok(Self { weights, relu: false, kind: PhantomData })
     }
 

@@ -4,15 +4,18 @@ use crate::plan::weight_shape;
 use crate::{Result, init};
 use maplet_autograd::{Item, ItemMut, Param, Path, Var, Visit};
 use maplet_tensor::{Cell, RecurrentWeights, Rng, Shape};
+use std::fmt::Debug;
 
 mod sealed {
     pub trait Sealed {}
 }
 
 /// The kind of a recurrent layer: [`Simple`], [`LongShort`] or [`Gated`].
-pub trait Kind: sealed::Sealed + Send + Sync + 'static {
+pub trait Kind: sealed::Sealed + Debug + Clone + PartialEq + Send + Sync + 'static {
     /// What a layer carries from step to step.
     type State: RecurrentState;
+    /// The layer's name in tables.
+    const LABEL: &'static str;
     /// The layer's name in errors.
     const NAME: &'static str;
     /// The cell's name in errors.
@@ -36,6 +39,7 @@ pub enum Gated {}
 
 impl Kind for Simple {
     type State = Var;
+    const LABEL: &'static str = "Rnn";
     const NAME: &'static str = "rnn";
     const CELL_NAME: &'static str = "rnn_cell";
 
@@ -46,6 +50,7 @@ impl Kind for Simple {
 
 impl Kind for LongShort {
     type State = (Var, Var);
+    const LABEL: &'static str = "Lstm";
     const NAME: &'static str = "lstm";
     const CELL_NAME: &'static str = "lstm_cell";
 
@@ -56,6 +61,7 @@ impl Kind for LongShort {
 
 impl Kind for Gated {
     type State = Var;
+    const LABEL: &'static str = "Gru";
     const NAME: &'static str = "gru";
     const CELL_NAME: &'static str = "gru_cell";
 
@@ -111,9 +117,16 @@ impl RecurrentState for (Var, Var) {
 impl sealed::Sealed for Var {}
 impl sealed::Sealed for (Var, Var) {}
 
+/// An error if one direction of one layer would have no weights, or more than a model can have.
+pub(super) fn check_sizes(op: &'static str, cell: Cell, [input_size, hidden_size]: [usize; 2]) -> Result<()> {
+    for other in [("input_size", input_size), ("hidden_size", hidden_size)] {
+        weight_shape(op, &[("gates", cell.gates()), ("hidden_size", hidden_size), other])?;
+    }
+    Ok(())
+}
+
 /// Weights that are all uniform in `±1/√hidden_size`: PyTorch's default. `proj_size` 0 means no projection.
 pub(super) fn random_weights(
-    op: &'static str,
     cell: Cell,
     [input_size, hidden_size, proj_size]: [usize; 3],
     bias: bool,
@@ -122,9 +135,6 @@ pub(super) fn random_weights(
     let bound = 1.0 / (hidden_size as f64).sqrt();
     let mut draw =
         |shape: &[usize]| -> Result<Param> { Ok(Param::new(init::uniform(Shape::new(shape)?, -bound, bound, rng))) };
-    let gates = ("gates", cell.gates());
-    weight_shape(op, &[gates, ("hidden_size", hidden_size), ("input_size", input_size)])?;
-    weight_shape(op, &[gates, ("hidden_size", hidden_size), ("hidden_size", hidden_size)])?;
     let (width, state) = (cell.gates() * hidden_size, if proj_size > 0 { proj_size } else { hidden_size });
     Ok(RecurrentWeights {
         weight_ih: draw(&[width, input_size])?,

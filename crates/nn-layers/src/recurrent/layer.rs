@@ -1,6 +1,8 @@
 //! [`Recurrent`]: the layer behind [`Rnn`], [`Lstm`] and [`Gru`].
 
-use super::kind::{Gated, Kind, LongShort, RecurrentState, Simple, random_weights, visit_weights, visit_weights_mut};
+use super::kind::{
+    Gated, Kind, LongShort, RecurrentState, Simple, check_sizes, random_weights, visit_weights, visit_weights_mut,
+};
 use super::options::RecurrentOptions;
 use crate::{Error, Module, Result};
 use maplet_autograd::{Item, ItemMut, Param, Path, Var, Visit};
@@ -80,15 +82,23 @@ impl<K: Kind> Recurrent<K> {
     /// A size of zero, options that the kind does not have, dropout outside `[0, 1)`, a projection that is not smaller
     /// than the state, or more weights than a model can have.
     pub fn new(input_size: usize, hidden_size: usize, options: RecurrentOptions, rng: &mut Rng) -> Result<Self> {
-        options.check(K::NAME, hidden_size)?;
+        Self::check(input_size, hidden_size, &options)?;
         let (cell, directions) = (K::cell(options.relu), options.directions());
-        let later = directions * output_size(hidden_size, &options);
+        let later = directions * options.output_size(hidden_size);
         let layer = |i: usize| {
             let input_size = if i < directions { input_size } else { later };
-            random_weights(K::NAME, cell, [input_size, hidden_size, options.proj_size], options.bias, rng)
+            random_weights(cell, [input_size, hidden_size, options.proj_size], options.bias, rng)
         };
         let weights = (0..options.num_layers * directions).map(layer).collect::<Result<_>>()?;
         Ok(Self { weights, hidden_size, options, kind: PhantomData })
+    }
+
+    /// An error unless there can be such a layer.
+    pub(super) fn check(input_size: usize, hidden_size: usize, options: &RecurrentOptions) -> Result<()> {
+        options.check(K::NAME, hidden_size)?;
+        let later = hidden_size.saturating_mul(options.directions());
+        check_sizes(K::NAME, K::cell(options.relu), [input_size, hidden_size])?;
+        check_sizes(K::NAME, K::cell(options.relu), [later, hidden_size])
     }
 
     /// The options it was made with.
@@ -113,7 +123,7 @@ impl<K: Kind> Recurrent<K> {
         let directions = self.options.directions();
         let [first, second, _] = x.dims(K::NAME)?;
         let (mut y, batch) = if self.options.batch_first { (x.transpose(0, 1)?, first) } else { (x.clone(), second) };
-        let state_size = output_size(self.hidden_size, &self.options);
+        let state_size = self.options.output_size(self.hidden_size);
         let h0 = self.initial(x, "h0", state.map(K::State::h), [batch, state_size])?;
         let c0 = self.initial(x, "c0", state.and_then(K::State::c), [batch, self.hidden_size])?;
         let mut recurrence =
@@ -159,11 +169,6 @@ impl<K: Kind> Recurrent<K> {
     fn suffix(directions: usize, i: usize) -> String {
         format!("_l{}{}", i / directions, if i % directions == 1 { "_reverse" } else { "" })
     }
-}
-
-/// The size of one direction's output.
-fn output_size(hidden_size: usize, options: &RecurrentOptions) -> usize {
-    if options.proj_size > 0 { options.proj_size } else { hidden_size }
 }
 
 /// The only value, or all of them joined.

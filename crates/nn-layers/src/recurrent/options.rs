@@ -86,6 +86,11 @@ impl RecurrentOptions {
         if self.bidirectional { 2 } else { 1 }
     }
 
+    /// The size of one direction's output and state.
+    pub(super) fn output_size(&self, hidden_size: usize) -> usize {
+        if self.proj_size > 0 { self.proj_size } else { hidden_size }
+    }
+
     pub(super) fn check(&self, op: &'static str, hidden_size: usize) -> Result<()> {
         let error = |what: String, help: &str| Err(Error::new(op, what, help));
         let Self { num_layers, dropout, proj_size, relu, .. } = *self;
