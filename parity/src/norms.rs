@@ -4,14 +4,16 @@ use crate::{Case, Entry, Result};
 use maplet_nn_layers::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, RmsNorm};
 use maplet_tensor::Shape;
 
+const BATCHED: &str = "Inputs have the batch axis; PyTorch also takes them without.";
+
 pub(crate) fn entries() -> Vec<Entry> {
     vec![
         Entry::layer("BatchNorm1d", batch_norm::<1>),
         Entry::layer("BatchNorm2d", batch_norm::<2>),
         Entry::layer("BatchNorm3d", batch_norm::<3>),
-        Entry::layer("InstanceNorm1d", instance_norm::<1>),
-        Entry::layer("InstanceNorm2d", instance_norm::<2>),
-        Entry::layer("InstanceNorm3d", instance_norm::<3>),
+        Entry::layer("InstanceNorm1d", instance_norm::<1>).note(BATCHED),
+        Entry::layer("InstanceNorm2d", instance_norm::<2>).note(BATCHED),
+        Entry::layer("InstanceNorm3d", instance_norm::<3>).note(BATCHED),
         Entry::layer("GroupNorm", |case| {
             let layer = GroupNorm::new(case.get("num_groups")?, case.get("num_channels")?)?;
             let layer = layer.eps(case.get_or("eps", 1e-5)?)?;

@@ -60,7 +60,7 @@ impl<M: Module, P: Module> Module for Residual<M, P> {
 
 /// Several modules on one input, whose outputs are concatenated or added.
 ///
-/// PyTorch: –; Keras: `Concatenate`.
+/// PyTorch: –; Keras: `Concatenate`, `Add`.
 ///
 /// # Shapes
 /// - the branches' outputs must agree: in all sizes to be added, in all but one to be concatenated

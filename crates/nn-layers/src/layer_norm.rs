@@ -1,7 +1,7 @@
 //! [`LayerNorm`]: normalization of each vector by itself.
 
 use crate::norm::{bias_on, check_eps, last_axes, ones, rows, trailing_shape, weight_on, zeros};
-use crate::plan::{Draft, Plan};
+use crate::plan::{Draft, Plan, sizes_label};
 use crate::step::{Spec, yes};
 use crate::{Builder, Module, Result, init};
 use maplet_autograd::{Param, Var, fields};
@@ -125,8 +125,8 @@ impl Spec for LayerNormConfig {
     fn plan(&self, input: &Shape) -> Plan {
         let config = self.clone();
         let from = input.rank().saturating_sub(config.axes);
-        let sizes: Vec<String> = input[from..].iter().map(usize::to_string).collect();
-        Plan::new(format!("LayerNorm {}", if sizes.is_empty() { "?".into() } else { sizes.join("×") }), move || {
+        let sizes = if from == input.rank() { "?".into() } else { sizes_label(&input[from..]) };
+        Plan::new(format!("LayerNorm {sizes}"), move || {
             let shape = last_axes(OP, input, config.axes)?;
             check_eps(OP, config.eps)?;
             let flops = 7 * input.elements() as u64; // add; subtract, square, add; divide, scale, shift

@@ -31,13 +31,39 @@ pub trait Parametrization: Visit + Send + Sync {
     fn weight(&self, x: &Var) -> Result<Var>;
 }
 
-/// A layer whose weight is computed from other parameters at each forward pass.
+/// A layer whose weight is computed from other parameters at each forward pass: [`WeightNorm`](crate::WeightNorm),
+/// [`SpectralNorm`](crate::SpectralNorm), or one of your own.
 ///
 /// PyTorch: `nn.utils.parametrize.register_parametrization`; Keras: –.
 ///
 /// # Parameters
 /// - the layer's own but its weight; in that place, the parametrization's, under PyTorch's names
 ///   (`parametrizations.weight.…`)
+///
+/// # Example
+/// ```
+/// use maplet_autograd::{Param, Var, fields, params};
+/// use maplet_nn_layers::{Linear, Module, Parametrization, Parametrized, Result};
+/// use maplet_tensor::Rng;
+///
+/// /// A weight that is never negative.
+/// struct Exponential {
+///     original: Param,
+/// }
+/// fields!(Exponential: original);
+///
+/// impl Parametrization for Exponential {
+///     fn weight(&self, x: &Var) -> Result<Var> {
+///         Ok(self.original.on(x).exp())
+///     }
+/// }
+///
+/// let linear = Linear::new(2, 1, &mut Rng::new(42))?;
+/// let layer = Parametrized::with(linear, |original| Ok(Exponential { original }))?;
+/// assert_eq!(params(&layer)[1].0, "parametrizations.weight.original");
+/// assert!(layer.into_layer()?.weight.value().as_slice::<f32>()?.iter().all(|&w| w > 0.0));
+/// # Ok::<(), maplet_nn_layers::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Parametrized<L, P> {
     /// Its own weight is empty.

@@ -1,7 +1,7 @@
 //! [`RmsNorm`]: scaling of each vector to a mean square of 1.
 
 use crate::norm::{check_eps, last_axes, ones, rows, trailing_shape, weight_on};
-use crate::plan::{Draft, Plan};
+use crate::plan::{Draft, Plan, sizes_label};
 use crate::step::{Spec, yes};
 use crate::{Builder, Module, Result};
 use maplet_autograd::{Param, Var, fields};
@@ -110,8 +110,8 @@ impl Spec for RmsNormConfig {
     fn plan(&self, input: &Shape) -> Plan {
         let config = self.clone();
         let from = input.rank().saturating_sub(config.axes);
-        let sizes: Vec<String> = input[from..].iter().map(usize::to_string).collect();
-        Plan::new(format!("RmsNorm {}", if sizes.is_empty() { "?".into() } else { sizes.join("×") }), move || {
+        let sizes = if from == input.rank() { "?".into() } else { sizes_label(&input[from..]) };
+        Plan::new(format!("RmsNorm {sizes}"), move || {
             let shape = last_axes(OP, input, config.axes)?;
             check_eps(OP, config.eps.unwrap_or(0.0))?;
             let flops = 4 * input.elements() as u64; // square, add; divide, scale
