@@ -19,7 +19,8 @@ use std::sync::Arc;
 ///
 /// The second run meets what the first met: the parameters as they were (`model` is cloned, which shares their memory),
 /// the same random numbers, the same running statistics; and new running statistics are applied once. Parts may be
-/// nested. `part` must depend on its arguments alone; values that it captures take part as they would without.
+/// nested. `part` must depend on its arguments alone: recorded values that it captures get their gradients, but what is
+/// random or changes a state must be applied to values made from the arguments.
 ///
 /// PyTorch: `utils.checkpoint.checkpoint`; Keras: `RematScope`.
 ///
@@ -39,8 +40,8 @@ use std::sync::Arc;
 /// ```
 ///
 /// # Errors
-/// Those of `part`; inputs from two passes. When the part is run again, in the walk: outputs of another shape or
-/// another number of draws than at first.
+/// Those of `part`; inputs from two passes; random numbers for a captured value. When the part is run again, in the
+/// walk: outputs of another shape or another number of draws than at first.
 ///
 /// # Reference
 /// Chen, Xu, Zhang & Guestrin (2016), "Training Deep Nets with Sublinear Memory Cost", section 4.
@@ -73,12 +74,18 @@ where
     let Some(pass) = Meeting::of("checkpoint", &xs)?.pass.filter(|pass| !pass.is_quiet()) else {
         return part(model, xs.map(Var::clone)); // nothing would be kept in any case
     };
-    let states = pass.states().clone();
+    let (states, drawn) = (pass.states().clone(), pass.drawn());
     let first = Arc::new(First::new(pass.clone(), &xs));
     let quiet = pass.with_role(Role::First(first.clone()));
     let ys = part(model, from_fn(|i| Var { node: None, out: 0, ..on(&quiet, xs[i]) }))?;
 
     let (parents, draws) = first.take();
+    let fresh = if matches!(pass.role, Role::Again(_)) { 0 } else { draws.len() as u64 };
+    if pass.drawn() - drawn != fresh {
+        let what =
+            "random numbers were drawn for a value from outside the part, which would be others when it is run again";
+        return Err(Error::graph("checkpoint", what, "hand that value to the part as an argument").into());
+    }
     let mut node = None;
     if !parents.is_empty() {
         let (model, inputs) = (snapshot(model)?, xs.map(Var::clone));

@@ -245,6 +245,11 @@ impl Pass {
         }
     }
 
+    /// How many streams of random numbers were begun.
+    pub(crate) fn drawn(&self) -> u64 {
+        self.shared.draws.load(Relaxed)
+    }
+
     pub(crate) fn watch(&self) -> Option<&Watch> {
         self.shared.watch.as_ref()
     }

@@ -294,6 +294,17 @@ mod errors {
     }
 
     #[test]
+    fn random_numbers_must_come_to_the_parts_own_values() {
+        let around = leaf();
+        let x = around.exp();
+        let part = move |_: &(), [x]: [Var; 1]| x.mul(&around.dropout(0.5)?);
+        let want = "checkpoint: random numbers were drawn for a value from outside the part, which would be others when \
+                    it is run again; help: hand that value to the part as an argument";
+        assert_eq!(text(checkpoint(&(), [&x], part.clone())), want);
+        assert_eq!(text(checkpoint(&(), [&x], move |_, [x]| checkpoint(&(), [&x], part.clone()))), want);
+    }
+
+    #[test]
     fn two_passes_and_a_walk_within_a_part_are_refused() {
         let (a, b) = (leaf(), leaf());
         let want = "checkpoint: its inputs belong to two passes; \
