@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from reference import rand
 
@@ -98,6 +99,21 @@ def cases(family):
             config = dict(config, output_size=sizes)
             unpool = named["MaxUnpool"](config["kernel_size"], config.get("stride"), config.get("padding", 0))
             family.layer(entry, case, unpool, pooled, indices, config=config, call=call)
+
+    for d, function in [(2, functional.fractional_max_pool2d_with_indices), (3, functional.fractional_max_pool3d_with_indices)]:
+        for case, x, config in [
+            ("sizes", shape(d), dict(kernel_size=2, output_size=[2, 3, 4][3 - d :])),
+            ("ratios", shape(d, (7, 8, 9)), dict(kernel_size=[2, 3, 2][3 - d :], output_ratio=[0.55, 0.6, 0.7][3 - d :])),
+            ("one", shape(d, (4, 4, 4)), dict(kernel_size=3, output_size=[1] * d)),
+            ("all_but_one", shape(d, (4, 4, 4)), dict(kernel_size=1, output_size=[3] * d)),
+        ]:
+            entry = f"FractionalMaxPool{d}d"
+            family.seed(entry, case)
+            samples = rand(*x[:2], d, low=0)
+            # Over images PyTorch's samples are those of width and height.
+            options = dict(config, _random_samples=samples.flip(2) if d == 2 else samples)
+            call = lambda x, function=function, options=options: function(x, **options)
+            family.function(entry, case, call, rand(*x), config=config, args=dict(samples=samples))
 
     for entry, function in [
         ("GlobalAvgPool", lambda x, dims, keep: x.mean(dims, keepdim=keep)),

@@ -5,7 +5,7 @@ use maplet_autograd::Var;
 use maplet_nn_layers::{
     AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, LpPool, MaxPool, MaxUnpool, Module,
 };
-use maplet_tensor::{OutputSize, Pool, Window};
+use maplet_tensor::{OutputSize, Pool, Resize, Window};
 
 pub(crate) fn entries() -> Vec<Entry> {
     let mut entries = vec![
@@ -17,6 +17,8 @@ pub(crate) fn entries() -> Vec<Entry> {
             Ok(vec![GlobalMaxPool::new().keepdims(case.get("keepdims")?).forward(&x[0])?])
         })
         .note("Keras's: compared with `amax` over the spatial axes"),
+        Entry::function("FractionalMaxPool2d", fractional::<2>),
+        Entry::function("FractionalMaxPool3d", fractional::<3>),
     ];
     entries.extend(over::<1>([
         "MaxPool1d", "AvgPool1d", "LpPool1d", "AdaptiveMaxPool1d", "AdaptiveAvgPool1d", "MaxUnpool1d",
@@ -57,6 +59,17 @@ fn over<const D: usize>([max, avg, lp, adaptive_max, adaptive_avg, unpool]: [&'s
             },
         ),
     ]
+}
+
+/// With PyTorch's samples, which are those of a training pass here.
+fn fractional<const D: usize>(case: &Case, x: &[Var]) -> Result<Vec<Var>> {
+    let ratios: Option<Vec<f64>> = case.optional("output_ratio")?;
+    let to = match ratios {
+        Some(ratios) => Resize::Scale(ratios.try_into().map_err(|ratios| format!("`output_ratio` is {ratios:?}"))?),
+        None => Resize::Size(case.sizes("output_size", [0; D])?),
+    };
+    let (kernel, samples) = (case.sizes("kernel_size", [1; D])?, case.arg("samples", x[0].dtype()));
+    Ok(pair(x[0].fractional_max_pool_with_indices(kernel, to, samples.as_ref())?))
 }
 
 fn pair((y, indices): (Var, Var)) -> Vec<Var> {

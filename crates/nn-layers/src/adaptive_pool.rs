@@ -36,15 +36,15 @@ pub struct AdaptiveAvgPool<const D: usize> {
 }
 fields!([const D: usize] AdaptiveAvgPool<D>: ; output_size);
 
-/// [`AdaptiveAvgPool`] over sequences.
+/// As many means of a sequence as are wanted: [`AdaptiveAvgPool`].
 ///
 /// PyTorch: `nn.AdaptiveAvgPool1d`; Keras: `AdaptiveAveragePooling1D`.
 pub type AdaptiveAvgPool1d = AdaptiveAvgPool<1>;
-/// [`AdaptiveAvgPool`] over images.
+/// As many means of an image as are wanted: [`AdaptiveAvgPool`].
 ///
 /// PyTorch: `nn.AdaptiveAvgPool2d`; Keras: `AdaptiveAveragePooling2D`.
 pub type AdaptiveAvgPool2d = AdaptiveAvgPool<2>;
-/// [`AdaptiveAvgPool`] over volumes.
+/// As many means of a volume as are wanted: [`AdaptiveAvgPool`].
 ///
 /// PyTorch: `nn.AdaptiveAvgPool3d`; Keras: `AdaptiveAveragePooling3D`.
 pub type AdaptiveAvgPool3d = AdaptiveAvgPool<3>;
@@ -61,15 +61,15 @@ pub struct AdaptiveMaxPool<const D: usize> {
 }
 fields!([const D: usize] AdaptiveMaxPool<D>: ; output_size);
 
-/// [`AdaptiveMaxPool`] over sequences.
+/// As many maxima of a sequence as are wanted: [`AdaptiveMaxPool`].
 ///
 /// PyTorch: `nn.AdaptiveMaxPool1d`; Keras: `AdaptiveMaxPooling1D`.
 pub type AdaptiveMaxPool1d = AdaptiveMaxPool<1>;
-/// [`AdaptiveMaxPool`] over images.
+/// As many maxima of an image as are wanted: [`AdaptiveMaxPool`].
 ///
 /// PyTorch: `nn.AdaptiveMaxPool2d`; Keras: `AdaptiveMaxPooling2D`.
 pub type AdaptiveMaxPool2d = AdaptiveMaxPool<2>;
-/// [`AdaptiveMaxPool`] over volumes.
+/// As many maxima of a volume as are wanted: [`AdaptiveMaxPool`].
 ///
 /// PyTorch: `nn.AdaptiveMaxPool3d`; Keras: `AdaptiveMaxPooling3D`.
 pub type AdaptiveMaxPool3d = AdaptiveMaxPool<3>;

@@ -27,6 +27,7 @@ mod linear;
 mod conv2d;
 mod pool;
 mod adaptive_pool;
+mod fractional_max_pool;
 mod max_unpool;
 mod upsample;
 mod reshape;
@@ -90,6 +91,7 @@ pub use dropout::{
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use embedding_bag::{BagMode, EmbeddingBag, EmbeddingBagConfig};
 pub use error::{Error, Result};
+pub use fractional_max_pool::{FractionalMaxPool, FractionalMaxPool2d, FractionalMaxPool3d};
 pub use func::{Func, Identity, func};
 #[doc(hidden)]
 pub use fusion::Part;

@@ -30,15 +30,15 @@ pub struct MaxUnpool<const D: usize> {
 }
 fields!([const D: usize] MaxUnpool<D>: ; window);
 
-/// [`MaxUnpool`] for sequences.
+/// The maxima of a sequence put back to their places: [`MaxUnpool`].
 ///
 /// PyTorch: `nn.MaxUnpool1d`; Keras: –.
 pub type MaxUnpool1d = MaxUnpool<1>;
-/// [`MaxUnpool`] for images.
+/// The maxima of an image put back to their places: [`MaxUnpool`].
 ///
 /// PyTorch: `nn.MaxUnpool2d`; Keras: –.
 pub type MaxUnpool2d = MaxUnpool<2>;
-/// [`MaxUnpool`] for volumes.
+/// The maxima of a volume put back to their places: [`MaxUnpool`].
 ///
 /// PyTorch: `nn.MaxUnpool3d`; Keras: –.
 pub type MaxUnpool3d = MaxUnpool<3>;

@@ -36,15 +36,15 @@ pub struct MaxPool<const D: usize> {
 }
 fields!([const D: usize] MaxPool<D>: ; pool);
 
-/// [`MaxPool`] over sequences.
+/// The largest value of each window of a sequence: [`MaxPool`].
 ///
 /// PyTorch: `nn.MaxPool1d`; Keras: `MaxPooling1D`.
 pub type MaxPool1d = MaxPool<1>;
-/// [`MaxPool`] over images.
+/// The largest value of each window of an image: [`MaxPool`].
 ///
 /// PyTorch: `nn.MaxPool2d`; Keras: `MaxPooling2D`.
 pub type MaxPool2d = MaxPool<2>;
-/// [`MaxPool`] over volumes.
+/// The largest value of each window of a volume: [`MaxPool`].
 ///
 /// PyTorch: `nn.MaxPool3d`; Keras: `MaxPooling3D`.
 pub type MaxPool3d = MaxPool<3>;
@@ -61,15 +61,15 @@ pub struct AvgPool<const D: usize> {
 }
 fields!([const D: usize] AvgPool<D>: ; pool);
 
-/// [`AvgPool`] over sequences.
+/// The mean of each window of a sequence: [`AvgPool`].
 ///
 /// PyTorch: `nn.AvgPool1d`; Keras: `AveragePooling1D`.
 pub type AvgPool1d = AvgPool<1>;
-/// [`AvgPool`] over images.
+/// The mean of each window of an image: [`AvgPool`].
 ///
 /// PyTorch: `nn.AvgPool2d`; Keras: `AveragePooling2D`.
 pub type AvgPool2d = AvgPool<2>;
-/// [`AvgPool`] over volumes.
+/// The mean of each window of a volume: [`AvgPool`].
 ///
 /// PyTorch: `nn.AvgPool3d`; Keras: `AveragePooling3D`.
 pub type AvgPool3d = AvgPool<3>;
@@ -91,15 +91,15 @@ pub struct LpPool<const D: usize> {
 }
 fields!([const D: usize] LpPool<D>: ; norm_type, pool);
 
-/// [`LpPool`] over sequences.
+/// The norm of each window of a sequence: [`LpPool`].
 ///
 /// PyTorch: `nn.LPPool1d`; Keras: –.
 pub type LpPool1d = LpPool<1>;
-/// [`LpPool`] over images.
+/// The norm of each window of an image: [`LpPool`].
 ///
 /// PyTorch: `nn.LPPool2d`; Keras: –.
 pub type LpPool2d = LpPool<2>;
-/// [`LpPool`] over volumes.
+/// The norm of each window of a volume: [`LpPool`].
 ///
 /// PyTorch: `nn.LPPool3d`; Keras: –.
 pub type LpPool3d = LpPool<3>;

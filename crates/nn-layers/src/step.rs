@@ -103,6 +103,8 @@ steps! {
         AdaptiveMaxPool1d(AdaptiveMaxPool1d),
         AdaptiveMaxPool2d(AdaptiveMaxPool2d),
         AdaptiveMaxPool3d(AdaptiveMaxPool3d),
+        FractionalMaxPool2d(FractionalMaxPool2d),
+        FractionalMaxPool3d(FractionalMaxPool3d),
         GlobalAvgPool(GlobalAvgPool),
         GlobalMaxPool(GlobalMaxPool),
         Upsample1d(Upsample1d),

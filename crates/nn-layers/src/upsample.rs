@@ -40,17 +40,17 @@ pub struct Upsample<const D: usize> {
 }
 fields!([const D: usize] Upsample<D>: ; to, mode, align_corners);
 
-/// [`Upsample`] of sequences.
+/// A sequence interpolated to another size: [`Upsample`].
 ///
 /// PyTorch: `nn.Upsample`; Keras: `UpSampling1D`.
 pub type Upsample1d = Upsample<1>;
-/// [`Upsample`] of images. PyTorch's older `nn.UpsamplingNearest2d` is the mode `Nearest`, `nn.UpsamplingBilinear2d` the
+/// An image interpolated to another size: [`Upsample`]. PyTorch's older `nn.UpsamplingNearest2d` is the mode `Nearest`, `nn.UpsamplingBilinear2d` the
 /// mode `Linear` with `align_corners`.
 ///
 /// PyTorch: `nn.Upsample`; Keras: `UpSampling2D`.
 #[doc(alias("UpsamplingNearest2d", "UpsamplingBilinear2d", "Resizing"))]
 pub type Upsample2d = Upsample<2>;
-/// [`Upsample`] of volumes.
+/// A volume interpolated to another size: [`Upsample`].
 ///
 /// PyTorch: `nn.Upsample`; Keras: `UpSampling3D`.
 pub type Upsample3d = Upsample<3>;

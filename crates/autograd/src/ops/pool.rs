@@ -1,7 +1,7 @@
 //! Pooling over windows of one, two or three spatial axes: `self: [n, c, sizes..]`.
 
 use crate::{Result, Var, record};
-use maplet_tensor::{OutputSize, Pool, Shape, Sizes, Tensor};
+use maplet_tensor::{OutputSize, Pool, Resize, Shape, Sizes, Tensor};
 
 /// # Errors
 /// All return the error of the kernel with the same name: another rank, a pool or a size that cannot be, a window
@@ -30,6 +30,37 @@ impl Var {
     ) -> Result<(Var, Var)> {
         let (y, indices) = self.value().adaptive_max_pool(sizes)?;
         self.largest("adaptive_max_pool", y, indices)
+    }
+
+    /// The maxima of windows of `kernel` that begin irregularly, so that the output has the sizes `to`, or its factors of
+    /// the input's: at random in training, as evenly as whole places allow outside.
+    ///
+    /// # Reference
+    /// Graham (2014), "Fractional Max-Pooling", §2.
+    pub fn fractional_max_pool<const D: usize>(
+        &self,
+        kernel: impl Into<Sizes<D>>,
+        to: impl Into<Resize<D>>,
+    ) -> Result<Var> {
+        Ok(self.fractional_max_pool_with_indices(kernel, to, None)?.0)
+    }
+
+    /// As [`fractional_max_pool`](Self::fractional_max_pool), with the maxima's places in the plane, as `i64`; `samples:
+    /// [n, c, D]`, from 0 to 1, say where the windows begin.
+    pub fn fractional_max_pool_with_indices<const D: usize>(
+        &self,
+        kernel: impl Into<Sizes<D>>,
+        to: impl Into<Resize<D>>,
+        samples: Option<&Tensor>,
+    ) -> Result<(Var, Var)> {
+        let planes = |axis: usize| self.shape().get(axis).copied().unwrap_or(1);
+        let drawn = || match self.rng() {
+            Some(mut rng) => Tensor::uniform([planes(0), planes(1), D], 0.0f64, 1.0, &mut rng),
+            None => Tensor::full([planes(0), planes(1), D], 0.5f64),
+        };
+        let samples = samples.cloned().unwrap_or_else(drawn);
+        let (y, indices) = self.value().fractional_max_pool(kernel, to, &samples)?;
+        self.largest("fractional_max_pool", y, indices)
     }
 
     /// Puts each element at its index in planes of these sizes, with zeros elsewhere: undoes a max-pool, but for what

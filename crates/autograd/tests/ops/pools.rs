@@ -46,6 +46,11 @@ pub(crate) fn cases() -> Vec<Case> {
     adaptive(&mut cases, [5], &[[1], [3], [7]]);
     adaptive(&mut cases, [5, 4], &[[3, 3], [1, 4]]);
     adaptive(&mut cases, [3, 2, 4], &[[2, 1, 3]]);
+    cases.push(Case::new("fractional_max_pool", &[&sample(&[2, 2, 5, 6])], |x| x[0].fractional_max_pool(2, [3, 4])));
+    cases.push(Case::many("fractional_max_pool_with_indices", &[&sample(&[1, 2, 4, 5, 3])], |x| {
+        let (y, indices) = x[0].fractional_max_pool_with_indices([2, 2, 1], [0.6, 0.7, 1.0], None)?;
+        Ok(vec![y, indices])
+    }));
     let places = Tensor::from([[[[7i64, 0], [5, 2]]]]);
     cases.push(Case::new("max_unpool", &[&sample(&[1, 1, 2, 2]), &places], |x| x[0].max_unpool(&x[1], [3, 3])));
     cases

@@ -4,6 +4,7 @@
 //! `pool_planes.rs`.
 
 use super::pool_planes::{max_plane, mean_plane, mean_plane_grad};
+use super::resample::Resize;
 use super::windows::{OutputSize, Pool, Windows, named, spatial};
 use crate::dtype::dispatch_float;
 use crate::par::{self, Shared};
@@ -12,6 +13,7 @@ use num_traits::Zero;
 
 const MAX_POOL: [&str; 3] = ["max_pool1d", "max_pool2d", "max_pool3d"];
 const MAX_UNPOOL: [&str; 3] = ["max_unpool1d", "max_unpool2d", "max_unpool3d"];
+const FRACTIONAL: [&str; 3] = ["fractional_max_pool1d", "fractional_max_pool2d", "fractional_max_pool3d"];
 const AVG_POOL: [&str; 3] = ["avg_pool1d", "avg_pool2d", "avg_pool3d"];
 const AVG_POOL_GRAD: [&str; 3] = ["avg_pool1d_grad", "avg_pool2d_grad", "avg_pool3d_grad"];
 const ADAPTIVE_MAX: [&str; 3] = ["adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"];
@@ -31,7 +33,7 @@ impl Tensor {
     /// # Errors
     /// Another rank or type, a pool that [`Pool::check`] refuses, or a window larger than the padded input.
     pub fn max_pool<const D: usize>(&self, pool: impl Into<Pool<D>>) -> Result<(Tensor, Tensor)> {
-        self.max_of(named::<D>(MAX_POOL), &Windows::of_pool(MAX_POOL, self.shape(), &pool.into())?)
+        self.max_of(named::<D>(MAX_POOL), &Windows::of_pool(MAX_POOL, self.shape(), &pool.into())?, |_| None)
     }
 
     /// As [`max_pool`](Self::max_pool), for windows that share the input out evenly, as many as `sizes` says.
@@ -39,10 +41,50 @@ impl Tensor {
     /// # Errors
     /// Another rank or type, or a size of 0.
     pub fn adaptive_max_pool<const D: usize>(&self, sizes: impl Into<OutputSize<D>>) -> Result<(Tensor, Tensor)> {
-        self.max_of(named::<D>(ADAPTIVE_MAX), &Windows::adaptive(ADAPTIVE_MAX, self.shape(), sizes.into())?)
+        self.max_of(named::<D>(ADAPTIVE_MAX), &Windows::adaptive(ADAPTIVE_MAX, self.shape(), sizes.into())?, |_| None)
     }
 
-    fn max_of(&self, op: &'static str, windows: &Windows) -> Result<(Tensor, Tensor)> {
+    /// As [`max_pool`](Self::max_pool), for windows of `kernel` that begin at every second or third place, irregularly,
+    /// so that as many fit as `to` says. `samples: [n, c, D]`, of 0 to 1, shifts the windows of each channel along each
+    /// axis.
+    ///
+    /// # Errors
+    /// Another rank or type, windows that do not fit, samples of another shape or outside 0 to 1.
+    ///
+    /// # Reference
+    /// Graham (2014), "Fractional Max-Pooling", §2: the pseudorandom sequences.
+    pub fn fractional_max_pool<const D: usize>(
+        &self,
+        kernel: impl Into<Sizes<D>>,
+        to: impl Into<Resize<D>>,
+        samples: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        let (op, shape, Sizes(kernel)) = (named::<D>(FRACTIONAL), self.shape(), kernel.into());
+        let sizes = to.into().output(op, spatial::<D>(op, shape)?)?;
+        let windows = Windows::fractional(op, shape, kernel, sizes, [0.0; D])?;
+        let expected = Shape::from([shape[0], shape[1], D]);
+        if samples.shape() != expected {
+            let what = format!("samples are {}, input {shape} needs {expected}", samples.shape());
+            return Err(Error::shape(op, what, "give one number for each channel and axis"));
+        }
+        let samples = samples.to_dtype(DType::F64);
+        let samples = samples.slice_of::<f64>();
+        if let Some(sample) = samples.iter().find(|sample| !(0.0..=1.0).contains(*sample)) {
+            return Err(Error::value(op, format!("a sample is {sample}"), "draw samples from 0 to 1"));
+        }
+        self.max_of(op, &windows, |plane| {
+            let shift = std::array::from_fn(|side| samples[plane * D + side]);
+            Windows::fractional(op, shape, kernel, sizes, shift).ok()
+        })
+    }
+
+    /// The maxima of `windows`, or of those of its own that `of_plane` gives a plane.
+    fn max_of(
+        &self,
+        op: &'static str,
+        windows: &Windows,
+        of_plane: impl Fn(usize) -> Option<Windows> + Sync,
+    ) -> Result<(Tensor, Tensor)> {
         let (plane, out) = (windows.plane(), windows.out_plane());
         dispatch_float!(self.dtype(), op, T => {
             let mut places = Tensor::dirty::<i64>(windows.output);
@@ -53,6 +95,8 @@ impl Tensor {
                     for (i, y) in planes.chunks_mut(out).enumerate() {
                         // SAFETY: each plane is one task's alone.
                         let places = unsafe { places.slice((first + i) * out, out) };
+                        let own = of_plane(first + i);
+                        let windows = own.as_ref().unwrap_or(windows);
                         max_plane(windows, &x[(first + i) * plane..][..plane], y, places);
                     }
                 });
@@ -283,6 +327,12 @@ mod tests {
     }
 
     #[test]
+    fn a_dilated_window_may_begin_behind_the_next() {
+        // The first window sees place 2 alone, the second place 0.
+        check_naive([2, 1], [3], Window1d::new(2).dilation(3).padding(1).into());
+    }
+
+    #[test]
     fn pooling_with_divisible_sizes_is_adaptive() {
         let x = Tensor::uniform([2, 3, 4, 6, 8], -1.0f32, 1.0, &mut Rng::new(1));
         let window = Window3d::pool([2, 3, 4]);
@@ -297,6 +347,33 @@ mod tests {
         let (y, places) = x.max_pool(Window2d::pool(2)).unwrap();
         assert!(y.as_slice::<f32>().unwrap()[0].is_nan());
         assert_eq!(places.to_vec::<i64>().unwrap(), [1, 0]);
+    }
+
+    #[test]
+    fn fractional_windows_begin_irregularly() {
+        // torch 2.15: F.fractional_max_pool2d_with_indices(torch.arange(30.).reshape(1, 1, 5, 6), 2, (3, 4),
+        //     _random_samples=torch.tensor([[[0.1, 0.9]]])), which are width and height there.
+        let x = Tensor::arange(0.0f32, 30.0, 1.0).unwrap().reshape([1, 1, 5, 6]).unwrap();
+        let samples = Tensor::from([[[0.9f32, 0.1]]]);
+        let (y, places) = x.fractional_max_pool(2, [3, 4], &samples).unwrap();
+        let expected = Tensor::from([[[[7i64, 8, 9, 11], [13, 14, 15, 17], [25, 26, 27, 29]]]]);
+        assert_eq!((places, y.to_dtype(DType::I64)), (expected.clone(), expected));
+        assert_eq!(x.fractional_max_pool(2, [0.7, 0.7], &samples).unwrap().0, y);
+        let whole = x.fractional_max_pool([5, 6], [1, 1], &samples).unwrap().0;
+        assert_eq!(whole, Tensor::from([[[[29.0f32]]]]));
+        let text = |sizes: [usize; 2], samples: &Tensor| {
+            let error = x.fractional_max_pool(2, sizes, samples).unwrap_err().to_string();
+            error.strip_prefix("fractional_max_pool2d: ").unwrap().to_string()
+        };
+        let expected = "5 windows of 2 do not fit in a height of 5; \
+                        help: kernel + output - 1 may be at most the input's size, and a kernel not 0";
+        assert_eq!(text([5, 4], &samples), expected);
+        let expected = "samples are [1, 2], input [1, 1, 5, 6] needs [1, 1, 2]; \
+                        help: give one number for each channel and axis";
+        assert_eq!(text([3, 4], &Tensor::from([[0.5f32, 0.5]])), expected);
+        let expected = "a sample is 1.5; help: draw samples from 0 to 1";
+        assert_eq!(text([3, 4], &Tensor::from([[[0.5f32, 1.5]]])), expected);
+        assert_eq!(text([0, 4], &samples), "the output's height is 0; help: use a larger size or factor");
     }
 
     #[test]

@@ -151,13 +151,14 @@ impl Even {
     fn of(spans: &[Span]) -> Self {
         let taps = spans.iter().map(|span| span.places().count()).max().unwrap_or(0);
         let first = spans.iter().position(|span| span.places().count() == taps).unwrap_or(0);
-        let between = |pair: &[Span]| pair[1].start - pair[0].start;
-        let stride = spans[first..].windows(2).next().map_or(1, between);
-        let follows = |pair: &&[Span]| between(pair) == stride && pair[1].places().count() == taps && stride > 0;
-        let more = spans[first..].windows(2).take_while(follows).count();
+        // A dilated window in the padding may begin behind the next one.
+        let between = |pair: &[Span]| pair[1].start.checked_sub(pair[0].start).filter(|&stride| stride > 0);
+        let stride = spans[first..].windows(2).next().and_then(between);
+        let follows = |pair: &&[Span]| between(pair) == stride && pair[1].places().count() == taps;
+        let more = if stride.is_some() { spans[first..].windows(2).take_while(follows).count() } else { 0 };
         let Span { start, step, .. } =
             spans.get(first).copied().unwrap_or(Span { start: 0, end: 0, step: 1, counted: 0 });
-        Self { range: first..(first + 1 + more).min(spans.len()), start, stride: stride.max(1), taps, step }
+        Self { range: first..(first + 1 + more).min(spans.len()), start, stride: stride.unwrap_or(1), taps, step }
     }
 }
 
@@ -187,6 +188,37 @@ impl Windows {
                 Span { start, end, step: 1, counted: end - start }
             };
             (0..sizes[side]).map(span).collect()
+        };
+        Self::new(x, input, sizes, spans, None)
+    }
+
+    /// Windows whose steps vary around `(input − kernel) / (output − 1)`, shifted by a number of 0 to 1 for each axis.
+    pub(crate) fn fractional<const D: usize>(
+        op: &'static str,
+        x: Shape,
+        kernel: [usize; D],
+        sizes: [usize; D],
+        shift: [f64; D],
+    ) -> Result<Self> {
+        let input = spatial::<D>(op, x)?;
+        for side in 0..D {
+            let (kernel, size, from, name) = (kernel[side], sizes[side], input[side], axis_names(D)[side]);
+            if kernel == 0 || kernel > from || size > from - kernel + 1 {
+                let what = format!("{size} windows of {kernel} do not fit in a {name} of {from}");
+                return Err(Error::shape(
+                    op,
+                    what,
+                    "kernel + output - 1 may be at most the input's size, and a kernel not 0",
+                ));
+            }
+        }
+        let spans = |side: usize| {
+            let (last, room) = (sizes[side] - 1, input[side] - kernel[side]);
+            let step = room as f64 / last.max(1) as f64;
+            let shifted = |i: usize| ((i as f64 + shift[side]) * step) as usize;
+            let start = |i: usize| if i == last { room } else { shifted(i) - shifted(0) };
+            let span = |start: usize| Span { start, end: start + kernel[side], step: 1, counted: kernel[side] };
+            (0..=last).map(|i| span(start(i))).collect()
         };
         Self::new(x, input, sizes, spans, None)
     }
