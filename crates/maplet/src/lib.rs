@@ -48,7 +48,8 @@ pub use maplet_train as train;
 pub mod prelude {
     #[cfg(feature = "autograd")]
     pub use maplet_autograd::{
-        Grads, Param, Pass, State, Var, Visit, fields, gradcheck, hessian, jacobian, params, params_mut,
+        AttentionOptions, Grads, Param, Pass, State, Var, Visit, fields, gradcheck, hessian, jacobian, params,
+        params_mut,
     };
     #[cfg(feature = "data")]
     pub use maplet_data::{
@@ -59,10 +60,11 @@ pub mod prelude {
     pub use maplet_models::{ModelFile, load_safetensors, mlp, mnist_cnn, save_safetensors};
     #[cfg(feature = "nn")]
     pub use maplet_nn_layers::{
-        AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNorm3d, Checkpoint, Conv2d, CrossEntropy, Dropout, Dropout2d,
-        Embedding, Flatten, Gelu, GroupNorm, Identity, LayerNorm, LeakyRelu, Linear, Loss, MaxPool2d, Module,
-        ModuleDict, ModuleList, Parallel, Relu, Reshape, Residual, RmsNorm, Sequential, Sigmoid, Silu, Softmax, Tanh,
-        bce_with_logits, cross_entropy, func, init, l1, mse,
+        AttentionMasks, AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNorm3d, Checkpoint, Conv2d, CrossEntropy, Dropout,
+        Dropout2d, Embedding, Flatten, Gelu, GroupNorm, Identity, KvCache, LayerNorm, LeakyRelu, LearnedPositions,
+        Linear, Loss, MaxPool2d, Module, ModuleDict, ModuleList, MultiheadAttention, Parallel, Relu, Reshape, Residual,
+        RmsNorm, RotaryEmbedding, Sequential, Sigmoid, Silu, SinusoidalPositions, Softmax, Tanh, Transformer,
+        TransformerConfig, TransformerMasks, bce_with_logits, cross_entropy, func, init, l1, mse,
     };
     #[cfg(feature = "optim")]
     pub use maplet_optim::{

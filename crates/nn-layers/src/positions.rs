@@ -174,8 +174,8 @@ fn check_sample(op: &'static str, sample: &Shape, max_len: usize) -> Result<usiz
     Ok(d)
 }
 
-/// How fast attention falls off with distance in each head: `2^(−8 · i / heads)` for `i` from 1, if heads are a power of
-/// two; else those of the next lower power, and every other one of twice as many.
+/// How fast attention falls off with distance in each head: `2^(−8 · i / heads)` for `i` from 1, if heads are a power
+/// of two; else those of the next lower power, and every other one of twice as many.
 ///
 /// # Reference
 /// Press, Smith & Lewis (2022), "Train Short, Test Long: Attention with Linear Biases Enables Input Length

@@ -211,8 +211,8 @@ pub struct TransformerMasks {
 /// use maplet_nn_layers::{AttentionMasks, Transformer, TransformerConfig, TransformerMasks};
 /// use maplet_tensor::{DType, Rng};
 ///
-/// let sizes = TransformerConfig { num_encoder_layers: 1, num_decoder_layers: 1, dim_feedforward: 32, ..TransformerConfig::new(16, 2) };
-/// let model = Transformer::new(&sizes, &mut Rng::new(42))?;
+/// let config = TransformerConfig { num_encoder_layers: 2, num_decoder_layers: 1, ..TransformerConfig::new(16, 2) };
+/// let model = Transformer::new(&config, &mut Rng::new(42))?;
 /// let [src, tgt] = [7, 5].map(|t| Var::from(Tensor::ones([2, t, 16], DType::F32)));
 /// let masks = TransformerMasks { tgt: AttentionMasks::new().causal(), ..TransformerMasks::default() };
 /// assert_eq!(model.forward(&src, &tgt, &masks)?.shape(), [2, 5, 16].into());

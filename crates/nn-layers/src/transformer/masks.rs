@@ -6,9 +6,9 @@ use maplet_tensor::{DType, Shape, Tensor};
 
 /// What positions may not look at; nothing by default.
 ///
-/// The masks of a [`MultiheadAttention`](crate::MultiheadAttention) and of the transformers are PyTorch's: a mask of type
-/// `u8` *hides* where it is not 0, a mask of the data's type is added to the scores (−∞ hides). All that are given apply.
-/// (The masks of [`Var::scaled_dot_product_attention`] are PyTorch's too, and *show* where they are not 0.)
+/// The masks of a [`MultiheadAttention`](crate::MultiheadAttention) and of the transformers are PyTorch's: a mask of
+/// type `u8` *hides* where it is not 0, a mask of the data's type is added to the scores (−∞ hides). All that are given
+/// apply. (The masks of [`Var::scaled_dot_product_attention`] are PyTorch's too, and *show* where they are not 0.)
 ///
 /// # Shapes
 /// - attention mask: `[t_q, t_k]`, or `[n · heads, t_q, t_k]`; also `[heads, t_q, t_k]` and whatever broadcasts to

@@ -1,8 +1,10 @@
 //! Attention in one kernel, above its adjoint: memory linear in the number of positions, also in the backward pass.
 //!
-//! Here: what is asked and where the heads lie. The loops are in `attention/kernel.rs`.
+//! Here: what is asked and where the heads lie. The loops are in `kernel.rs` and `backward.rs` under `attention`.
 
 mod kernel;
+mod backward;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -10,7 +12,8 @@ use super::norm::check_same;
 use crate::dtype::dispatch_float;
 use crate::ops::matmul::batch_index;
 use crate::{DType, Error, Result, Shape, Tensor};
-use kernel::{Dropout, Kernel, Mask};
+use kernel::{Kernel, Mask};
+use rows::{AttentionMath, Dropout};
 
 const OP: &str = "scaled_dot_product_attention";
 
@@ -292,7 +295,7 @@ fn split_row(row: usize, heads: usize) -> Result<usize> {
     Err(Error::shape(OP, what, "the number of heads must divide the size of a row"))
 }
 
-impl<'a, T: kernel::AttentionMath> Kernel<'a, T> {
+impl<'a, T: AttentionMath> Kernel<'a, T> {
     fn new(plan: &'a Plan, [q, k, v]: [&'a Tensor; 3], attend: &'a Attend) -> Self {
         let mask = attend.mask.as_ref().map(|mask| {
             let (starts, [row, column]) = plan.mask_places(mask);

@@ -1,0 +1,165 @@
+//! Attention on the elements of a block of scores: exponentials, dropout, gradients; one query a lane.
+
+use crate::math::Math;
+use crate::ops::dropout::{drops, threshold};
+use crate::ops::norm::lanes;
+use crate::ops::number::Number;
+use crate::simd::vectorized;
+
+/// Lanes in a vector loop.
+pub(super) const LANES: usize = 16;
+
+/// What the kernels need of an element: one name, because `vectorized!` takes one bound.
+pub(super) trait AttentionMath: Math + Number {
+    /// Just above the exponent of the least normal number.
+    const FLOOR: Self;
+
+    /// `eˣ`, where what is below normal numbers is 0: −∞, which masks are full of, must not cost a slow denormal number
+    /// on the way.
+    #[inline(always)]
+    fn weight(self) -> Self {
+        let exp = if self < Self::FLOOR { Self::FLOOR } else { self }.fast_exp();
+        if self < Self::FLOOR { Self::zero() } else { exp }
+    }
+}
+
+impl AttentionMath for f32 {
+    const FLOOR: f32 = -87.0;
+}
+
+impl AttentionMath for f64 {
+    const FLOOR: f64 = -708.0;
+}
+
+/// The mask of dropout, which is never stored: see `ops/dropout.rs`.
+#[derive(Clone, Copy)]
+pub(super) struct Dropout<T> {
+    seed: u64,
+    below: u64,
+    kept: T,
+}
+
+impl<T: AttentionMath> Dropout<T> {
+    pub(super) fn new(probability: f64, seed: u64) -> Self {
+        Self { seed, below: threshold(probability), kept: T::from_f64(1.0 / (1.0 - probability)) }
+    }
+
+    /// What weight `i` is multiplied by.
+    #[inline(always)]
+    fn factor(&self, i: u64) -> T {
+        if drops(self.seed.wrapping_add(i), self.below) { T::zero() } else { self.kept }
+    }
+}
+
+/// The vector's worth of elements from `at` on.
+#[inline(always)]
+fn vector<T: Copy>(x: &[T], at: usize) -> [T; LANES] {
+    x[at..at + LANES].try_into().expect("LANES elements")
+}
+
+vectorized! {
+    /// Scores to `e^(score − greatest)`, where the greatest may rise: then what was summed before shrinks by `rescale`.
+    pub(super) fn exponentials<T: AttentionMath>(
+        scores: &mut [T],
+        greatest: &mut [T],
+        totals: &mut [T],
+        rescale: &mut [T],
+        width: usize,
+    ) {
+        for at in (0..width).step_by(LANES) {
+            let before = vector(greatest, at);
+            let mut most = before;
+            for row in scores.chunks_exact(width) {
+                let row = vector(row, at);
+                for i in 0..LANES {
+                    // May lose a NaN, whose exponential then makes the sum NaN all the same.
+                    most[i] = if row[i] > most[i] { row[i] } else { most[i] };
+                }
+            }
+            // As long as nothing may be looked at: −∞ − 0, not −∞ + ∞.
+            let mut shift = most;
+            for shift in &mut shift {
+                *shift = if *shift == T::LEAST { T::zero() } else { *shift };
+            }
+            let mut sum = vector(totals, at);
+            for i in 0..LANES {
+                rescale[at + i] = (before[i] - shift[i]).weight();
+                sum[i] *= rescale[at + i];
+            }
+            for row in scores.chunks_exact_mut(width) {
+                let row = &mut row[at..at + LANES];
+                for i in 0..LANES {
+                    row[i] = (row[i] - shift[i]).weight();
+                    sum[i] += row[i];
+                }
+            }
+            greatest[at..at + LANES].copy_from_slice(&most);
+            totals[at..at + LANES].copy_from_slice(&sum);
+        }
+    }
+}
+
+vectorized! {
+    pub(super) fn scale_rows<T: AttentionMath>(rows: &mut [T], by: &[T], width: usize) {
+        for (row, &by) in rows.chunks_exact_mut(width.max(1)).zip(by) {
+            for x in row {
+                *x *= by;
+            }
+        }
+    }
+}
+
+vectorized! {
+    pub(super) fn drop_weights<T: AttentionMath>(weights: &mut [T], drop: Dropout<T>, first: u64, t_k: usize, width: usize) {
+        for (k, row) in weights.chunks_exact_mut(width).enumerate() {
+            for (i, weight) in row.iter_mut().enumerate() {
+                *weight *= drop.factor(first + (i * t_k + k) as u64);
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// `Σ a · b` of rows with one stride.
+    pub(super) fn row_products<T: AttentionMath>(out: &mut [T], a: &[T], b: &[T], stride: usize, rows: [usize; 2]) {
+        let [count, width] = rows;
+        for (i, out) in out.iter_mut().enumerate().take(count) {
+            let (a, b) = (&a[i * stride..][..width], &b[i * stride..][..width]);
+            *out = T::from_f64(lanes(width, #[inline(always)] |j| a[j] * b[j]));
+        }
+    }
+}
+
+vectorized! {
+    /// Scores to weights after dropout, and the gradients of those weights to the gradients of the scores.
+    pub(super) fn weigh<T: AttentionMath>(
+        weights: &mut [T],
+        slopes: &mut [T],
+        logs: &[T],
+        along: &[T],
+        scale: T,
+        drop: Option<Dropout<T>>,
+        first: u64,
+        t_k: usize,
+        width: usize,
+    ) {
+        for at in (0..width).step_by(LANES) {
+            let (logs, along) = (vector(logs, at), vector(along, at));
+            let rows = weights.chunks_exact_mut(width).zip(slopes.chunks_exact_mut(width));
+            for (k, (weights, slopes)) in rows.enumerate() {
+                let (weights, slopes) = (&mut weights[at..at + LANES], &mut slopes[at..at + LANES]);
+                let mut kept = [T::one(); LANES];
+                if let Some(drop) = drop {
+                    for i in 0..LANES {
+                        kept[i] = drop.factor(first + ((at + i) * t_k + k) as u64);
+                    }
+                }
+                for i in 0..LANES {
+                    let weight = (weights[i] - logs[i]).weight();
+                    weights[i] = weight * kept[i];
+                    slopes[i] = weight * (slopes[i] * kept[i] - along[i]) * scale;
+                }
+            }
+        }
+    }
+}
