@@ -16,6 +16,7 @@ def cases(family):
         ("max_norm_evaluation", ids, dict(max_norm=1.0), False, 1),
         ("norm_type", ids, dict(max_norm=1.5, norm_type=1.0, padding_idx=4), True, 3),
         ("largest", ids, dict(max_norm=0.7, norm_type=3.5), False, 1),
+        ("scale_grad_by_freq", ids, dict(scale_grad_by_freq=True, padding_idx=2), False, 1),
         ("empty_batch", torch.zeros(0, 3, dtype=torch.long), {}, False, 1),
     ]:
         family.seed("Embedding", case)
@@ -34,11 +35,14 @@ def cases(family):
         ("padding_offsets", row, offsets, dict(padding_idx=2)),
         ("padding_alone", torch.tensor([[1, 1], [1, 0]]), None, dict(padding_idx=1)),
         ("max_norm", ids, None, dict(max_norm=1.0)),
+        ("scale_grad_by_freq", row, offsets, dict(scale_grad_by_freq=True, padding_idx=1)),
         ("empty_bags", row[:0], torch.tensor([0, 0]), {}),
         ("empty_batch", torch.zeros(0, 3, dtype=torch.long), None, {}),
         ("one_id", torch.tensor([[2]]), None, {}),
     ]:
         for mode in ("sum", "mean", "max"):
+            if mode == "max" and "scale_grad_by_freq" in config:
+                continue
             name = f"{mode}_{case}"
             family.seed("EmbeddingBag", name)
             options = dict(num_embeddings=5, embedding_dim=3, mode=mode, **config)

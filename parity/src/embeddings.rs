@@ -27,7 +27,7 @@ fn embedding(case: &Case) -> Result<Embedding> {
     if let Some(max_norm) = case.optional("max_norm")? {
         layer = layer.max_norm(max_norm)?.norm_type(case.get_or("norm_type", 2.0)?)?;
     }
-    Ok(layer)
+    Ok(if case.get_or("scale_grad_by_freq", false)? { layer.scale_grad_by_freq() } else { layer })
 }
 
 fn embedding_bag(case: &Case) -> Result<EmbeddingBag> {
@@ -42,6 +42,9 @@ fn embedding_bag(case: &Case) -> Result<EmbeddingBag> {
     }
     if let Some(max_norm) = case.optional("max_norm")? {
         layer = layer.max_norm(max_norm)?;
+    }
+    if case.get_or("scale_grad_by_freq", false)? {
+        layer = layer.scale_grad_by_freq();
     }
     Ok(if case.get_or("include_last_offset", false)? { layer.include_last_offset() } else { layer })
 }

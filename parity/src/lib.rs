@@ -76,5 +76,7 @@ families!(
 );
 
 /// Things of the catalogue that have a counterpart in PyTorch and no entry here, each with its reason.
-pub const WITHOUT: &[(&str, &str)] =
-    &[("detect_anomaly", "it computes nothing; its texts are tested in crates/autograd")];
+pub const WITHOUT: &[(&str, &str)] = &[
+    ("detect_anomaly", "it computes nothing; its texts are tested in crates/autograd"),
+    ("DropPath", "it is torchvision's, and random; its moments are tested in crates/nn-layers"),
+];

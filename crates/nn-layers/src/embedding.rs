@@ -45,6 +45,7 @@ pub(crate) struct Table {
     pub(crate) padding_idx: Option<usize>,
     max_norm: Option<f64>,
     norm_type: f64,
+    pub(crate) scale_grad_by_freq: bool,
 }
 
 impl Table {
@@ -67,7 +68,7 @@ impl Table {
     }
 
     fn plain(op: &'static str) -> Self {
-        Self { op, padding_idx: None, max_norm: None, norm_type: 2.0 }
+        Self { op, padding_idx: None, max_norm: None, norm_type: 2.0, scale_grad_by_freq: false }
     }
 
     fn padded(self, rows: usize, padding_idx: Option<usize>) -> Result<Self> {
@@ -166,9 +167,15 @@ impl Embedding {
         Ok(self)
     }
 
+    /// Divides the gradient of each vector by the number of times that it was looked up.
+    pub fn scale_grad_by_freq(mut self) -> Self {
+        self.table.scale_grad_by_freq = true;
+        self
+    }
+
     /// The vectors of `ids` in another table than the layer's own.
     pub(crate) fn look_up(&self, ids: &Var, weight: &Var) -> Result<Var> {
-        Ok(weight.embedding(ids, self.table.padding_idx)?)
+        Ok(weight.embedding(ids, self.table.padding_idx, self.table.scale_grad_by_freq)?)
     }
 }
 
@@ -258,6 +265,16 @@ mod tests {
         assert!(layer.weight.value() == &given && !layer.weight.is_trainable());
         let y = layer.forward(&Tensor::from([0i64]).into()).unwrap();
         assert_eq!(y.value(), &Tensor::from([[1.0f32]]));
+    }
+
+    #[test]
+    fn a_frequent_vector_gets_the_mean_of_its_gradients() {
+        let layer = layer().scale_grad_by_freq().padding_idx(0).unwrap();
+        let y = layer.forward(&Pass::train(0).input(Tensor::from([2i64, 1, 2, 0]))).unwrap();
+        let dy = Tensor::from([[1.0f32; 3], [2.0; 3], [5.0; 3], [7.0; 3]]);
+        let grads = y.backward_from(dy).unwrap();
+        let expected = Tensor::from([[0.0f32; 3], [2.0; 3], [3.0; 3], [0.0; 3], [0.0; 3]]);
+        assert_eq!(grads.of(&layer.weight), Some(&expected));
     }
 
     /// Row 0 is 3, 4, of length 5; it is brought to length 1.

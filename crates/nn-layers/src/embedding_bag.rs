@@ -107,6 +107,13 @@ impl EmbeddingBag {
         Ok(self)
     }
 
+    /// Divides the gradient of each vector by the number of times that it was looked up. Then the vectors of single ids
+    /// take memory; there is no such gradient in mode `Max`.
+    pub fn scale_grad_by_freq(mut self) -> Self {
+        self.table.scale_grad_by_freq = true;
+        self
+    }
+
     /// The last offset is the number of ids, where the last bag ends: as in the CSR format.
     pub fn include_last_offset(self) -> Self {
         Self { include_last_offset: true, ..self }
@@ -123,12 +130,21 @@ impl EmbeddingBag {
         let weight = self.table.on(&self.weight, ids)?;
         let Kept { ids, starts, weights } = self.kept(ids, starts, weights)?;
         if self.mode == BagMode::Max {
+            if self.table.scale_grad_by_freq {
+                return Err(Error::new(OP, "scale_grad_by_freq was asked of the mode Max", "use another mode"));
+            }
             return Ok(weight.embedding_bag_max(&ids, &starts)?);
         }
         let coefficients = match weights {
             Some(weights) => weights,
             None => ids.constant(self.coefficients(&starts)?.to_dtype(weight.dtype())),
         };
+        if self.table.scale_grad_by_freq {
+            let bags = starts.windows(2).enumerate();
+            let bags: Vec<i64> = bags.flat_map(|(bag, ends)| vec![bag as i64; ends[1] - ends[0]]).collect();
+            let rows = weight.embedding(&ids, None, true)?.mul(&coefficients.unsqueeze(-1)?)?;
+            return Ok(rows.scatter_add_rows(&ids.constant(Tensor::from_slice(&bags, bags.len())?), starts.len() - 1)?);
+        }
         Ok(weight.embedding_bag(&ids, &starts, &coefficients)?)
     }
 
@@ -320,6 +336,9 @@ mod tests {
         let text = layer().forward_bags(&Tensor::from([[1i64]]).into(), Some(&Tensor::from([0i64])), None);
         let want = "embedding_bag: got ids [1, 1] and offsets; help: give ids [n, l], or ids [count] with offsets";
         assert_eq!(text.err().unwrap().to_string(), want);
+        let max = layer().mode(BagMode::Max).scale_grad_by_freq().forward(&Tensor::from([[1i64]]).into());
+        let want = "embedding_bag: scale_grad_by_freq was asked of the mode Max; help: use another mode";
+        assert_eq!(max.err().unwrap().to_string(), want);
         let padding = layer().padding_idx(9).err().unwrap().to_string();
         assert_eq!(padding, "embedding_bag: padding_idx is 9, and there are 5 embeddings; help: use 0 to 4");
     }

@@ -8,17 +8,27 @@ use maplet_tensor::{Shape, Tensor};
 /// `i64`.
 impl Var {
     /// Row `ids[..]` of this table for each id. The row of `padding_idx` is looked up as any other, and gets no
-    /// gradient.
+    /// gradient. With `scale_grad_by_freq` each row's gradient is divided by the number of times that it was looked up.
     ///
     /// # Shapes
     /// `self: [rows, d]`, `ids: [ids..]` → `[ids.., d]`
-    pub fn embedding(&self, ids: &Var, padding_idx: Option<usize>) -> Result<Var> {
-        let Some(padding) = padding_idx else { return self.select_rows(ids) };
-        let y = self.value().select_rows(ids.value())?;
+    pub fn embedding(&self, ids: &Var, padding_idx: Option<usize>, scale_grad_by_freq: bool) -> Result<Var> {
+        if padding_idx.is_none() && !scale_grad_by_freq {
+            return self.select_rows(ids);
+        }
+        let (y, rows) = (self.value().select_rows(ids.value())?, self.shape()[0]);
+        let numbers = ids.value().as_slice::<i64>()?;
+        let mut counts = vec![0.0; rows];
+        numbers.iter().for_each(|&id| counts[id as usize] += 1.0);
+        let share = |&id: &i64| match id as usize {
+            id if Some(id) == padding_idx => 0.0,
+            id if scale_grad_by_freq => 1.0 / counts[id],
+            _ => 1.0,
+        };
         let column = Shape::new(&[ids.shape().sizes(), &vec![1; self.rank() - 1]].concat())?;
-        let trained = ids.value().not_equal(&Tensor::scalar(padding as i64))?.to_dtype(self.dtype());
-        let (trained, index, rows) = (ids.constant(trained.reshape(column)?), ids.clone(), self.shape()[0]);
-        record("embedding", y).pull(self, move |dy| dy.mul(&trained)?.scatter_add_rows(&index, rows)).cut(ids).done()
+        let shares = Tensor::from_vec(numbers.iter().map(share).collect::<Vec<f64>>(), column)?.to_dtype(self.dtype());
+        let (shares, index) = (ids.constant(shares), ids.clone());
+        record("embedding", y).pull(self, move |dy| dy.mul(&shares)?.scatter_add_rows(&index, rows)).cut(ids).done()
     }
 
     /// The sum over each bag of `coefficients[i] · self[ids[i]]`; bag `b` has the ids `starts[b]..starts[b + 1]`, and

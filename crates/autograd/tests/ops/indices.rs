@@ -10,8 +10,8 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("select_rows", &[&x, &ids], |x| x[0].select_rows(&x[1])),
         Case::new("scatter_add_rows", &[&sample(&[2, 2, 4]), &ids], |x| x[0].scatter_add_rows(&x[1], 3)),
-        Case::new("embedding", &[&x, &ids], |x| x[0].embedding(&x[1], None)),
-        Case::new("embedding", &[&x, &ids], |x| x[0].embedding(&x[1], Some(1))), // an id that does not occur
+        Case::new("embedding", &[&x, &ids], |x| x[0].embedding(&x[1], None, false)),
+        Case::new("embedding", &[&x, &ids], |x| x[0].embedding(&x[1], Some(1), false)), // an id that does not occur
         Case::new("embedding_bag", &[&x, &bags, &weights], |x| x[0].embedding_bag(&x[1], &[0, 2, 2, 5], &x[2])),
         Case::new("embedding_bag_max", &[&x, &bags], |x| x[0].embedding_bag_max(&x[1], &[0, 2, 2, 5])),
         Case::new("embedding_bag_max", &[&x, &bags], |x| x[0].embedding_bag_max(&x[1], &[0, 4, 5])),
