@@ -22,6 +22,8 @@ LAYERS = [
     ("size_1", (3, 1, 1, 1), {}, True, None),
     ("empty_batch", (3, 0, 2, 4), {}, False, None),
     ("large_batch", (2, 19, 5, 17), dict(bidirectional=True), True, None),
+    ("one_sequence", (4, None, 3, 5), dict(bidirectional=True), True, None),
+    ("one_sequence_batch_first", (4, None, 3, 5), dict(num_layers=2, batch_first=True), False, None),
     ("long", (80, 2, 3, 4), dict(num_layers=2), False, None),
 ]
 EXTRA = {
@@ -46,11 +48,12 @@ def layers(family, entry):
         module = MODULES[entry][0](features, hidden, **options)
         batch_first = options.get("batch_first", False)
         count = options.get("num_layers", 1) * (2 if options.get("bidirectional") else 1)
-        inputs = [rand(*((n, t, features) if batch_first else (t, n, features)))]
+        batch = [] if n is None else [n]
+        inputs = [rand(*((*batch, t, features) if batch_first else (t, *batch, features)))]
         if begins:
-            inputs.append(rand(count, n, options.get("proj_size", 0) or hidden))
+            inputs.append(rand(count, *batch, options.get("proj_size", 0) or hidden))
             if entry == "Lstm":
-                inputs.append(rand(count, n, hidden))
+                inputs.append(rand(count, *batch, hidden))
 
         def call(module, x, *state, lengths=lengths, batch_first=batch_first, t=t):
             state = None if not state else state if len(state) == 2 else state[0]
@@ -67,12 +70,13 @@ def layers(family, entry):
 def cells(family, entry):
     name = entry + "Cell"
     cases = [("plain", (3, 4, 5), {}, False), ("state", (3, 4, 5), {}, True), ("no_bias", (2, 3, 4), dict(bias=False), True),
-             ("size_1", (1, 1, 1), {}, True)]
+             ("size_1", (1, 1, 1), {}, True), ("one_sample", (None, 3, 4), {}, True), ("empty_batch", (0, 3, 4), {}, False)]
     if entry == "Rnn":
         cases.append(("relu", (3, 4, 5), dict(nonlinearity="relu"), True))
     for case, (n, features, hidden), options, begins in cases:
         family.seed(name, case)
-        inputs = [rand(n, features)] + [rand(n, hidden) for _ in range(begins * (2 if entry == "Lstm" else 1))]
+        batch = [] if n is None else [n]
+        inputs = [rand(*batch, features)] + [rand(*batch, hidden) for _ in range(begins * (2 if entry == "Lstm" else 1))]
 
         def call(module, x, *state):
             # Two steps on one input, so that the state's weights take part.

@@ -185,8 +185,8 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
         let a = Matrix { data: &a.data[i0 * a.rows..], ..a };
         let c = target.start().wrapping_add((cut * m + i0) * n);
         let add = accumulate && cuts == 1;
-        // SAFETY: `check` has shown that A and B hold every element, and tasks own disjoint blocks of C (of one partial C
-        // each).
+        // SAFETY: `check` has shown that A and B hold every element, and tasks own disjoint blocks of C (of one partial
+        // C each).
         unsafe { panels.multiply(count, a, p0..p0 + group, cut * k / cuts..(cut + 1) * k / cuts, n, c, add) };
     });
     if let Some(partial) = partial {
@@ -219,8 +219,8 @@ impl<'a, T: Float> Panels<'a, T> {
         Self { data, panel: k * panel_width::<T>(), row: panel_width::<T>() }
     }
 
-    /// `m` rows of `C` in the columns of some panels, as far as there are `n` columns: the sum over `steps` of the inner
-    /// axis, added to what `C` holds if `accumulate`.
+    /// `m` rows of `C` in the columns of some panels, as far as there are `n` columns: the sum over `steps` of the
+    /// inner axis, added to what `C` holds if `accumulate`.
     ///
     /// # Safety
     /// `a` and the panels hold every element of the product, `c` points to the first of `m` rows of `n` elements, and

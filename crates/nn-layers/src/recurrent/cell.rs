@@ -27,7 +27,7 @@ pub type GruCell = RecurrentCell<Gated>;
 /// of [`Recurrent`](crate::Recurrent). Use it as [`RnnCell`], [`LstmCell`] or [`GruCell`].
 ///
 /// # Shapes
-/// - input `[n, input_size]`, state (and an LSTM's cell) `[n, hidden_size]`
+/// - input `[n, input_size]`, state (and an LSTM's cell) `[n, hidden_size]`; or all without `n`
 ///
 /// # Parameters
 /// - `weight_ih: [g · hidden_size, input_size]`, `weight_hh: [g · hidden_size, hidden_size]`, `bias_ih` and
@@ -62,7 +62,7 @@ impl<K: Kind> RecurrentCell<K> {
     /// # Errors
     /// A size of zero, or more weights than a model can have.
     pub fn new(input_size: usize, hidden_size: usize, rng: &mut Rng) -> Result<Self> {
-        check_sizes(K::CELL_NAME, K::cell(false), [input_size, hidden_size])?;
+        check_sizes(K::CELL_NAME, K::cell(false), [input_size, hidden_size], 1)?;
         let weights = random_weights(K::cell(false), [input_size, hidden_size, 0], true, rng)?;
         Ok(Self { weights, relu: false, kind: PhantomData })
     }
@@ -78,6 +78,10 @@ impl<K: Kind> RecurrentCell<K> {
     /// # Errors
     /// An input or a state of the wrong shape.
     pub fn forward_with(&self, x: &Var, state: Option<&K::State>) -> Result<K::State> {
+        if x.rank() == 1 {
+            let state = state.map(|state| state.map(|part| part.unsqueeze(0))).transpose()?;
+            return self.forward_with(&x.unsqueeze(0)?, state.as_ref())?.map(|part| part.squeeze(0));
+        }
         let [batch, features] = x.dims(K::CELL_NAME)?;
         let (weight, width) = (self.weights.weight_ih.shape(), self.weights.weight_hh.shape()[1]);
         if features != weight[1] {

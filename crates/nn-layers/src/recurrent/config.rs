@@ -11,7 +11,7 @@ use maplet_tensor::Shape;
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
 
-/// A recurrent layer in a [`Sequential`](crate::Sequential): samples are `[t, input_size]`, so it is always batch-first.
+/// A recurrent layer in a [`Sequential`](crate::Sequential). Samples are `[t, input_size]`: it is always batch-first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, bound = "")]
 pub struct RecurrentConfig<K> {
@@ -170,8 +170,8 @@ mod tests {
         let options = r#"{"num_layers":18446744073709551615,"bidirectional":true}"#;
         let json = format!(r#"{{"input_shape":[4,3],"steps":[{{"gru":{{"hidden_size":9,"options":{options}}}}}]}}"#);
         let found = text(&json);
-        let want = "layer 0 (Gru 3 → 9): sequential: the model would have 18446744073709551615 weights; \
-                    help: stay at or below 4294967296";
+        let want = "layer 0 (Gru 3 → 9): gru: num_layers 18446744073709551615 × gates 3 × hidden_size 9 × hidden_size 9 is \
+                    more weights than a model can have; help: stay below 4294967296";
         assert_eq!(found, want);
         let found = text(r#"{"input_shape":[3],"steps":[{"rnn":{"hidden_size":2}}]}"#);
         let want = "layer 0 (Rnn 3 → 2): rnn: expects [n, t, features], got [n, 3]; \

@@ -84,6 +84,9 @@ pub trait RecurrentState: sealed::Sealed + Clone {
 
     /// The cell.
     fn c(&self) -> Option<&Var>;
+
+    /// `f` of both.
+    fn map(&self, f: impl Fn(&Var) -> maplet_autograd::Result<Var>) -> Result<Self>;
 }
 
 impl RecurrentState for Var {
@@ -97,6 +100,10 @@ impl RecurrentState for Var {
 
     fn c(&self) -> Option<&Var> {
         None
+    }
+
+    fn map(&self, f: impl Fn(&Var) -> maplet_autograd::Result<Var>) -> Result<Self> {
+        Ok(f(self)?)
     }
 }
 
@@ -112,16 +119,25 @@ impl RecurrentState for (Var, Var) {
     fn c(&self) -> Option<&Var> {
         Some(&self.1)
     }
+
+    fn map(&self, f: impl Fn(&Var) -> maplet_autograd::Result<Var>) -> Result<Self> {
+        Ok((f(&self.0)?, f(&self.1)?))
+    }
 }
 
 impl sealed::Sealed for Var {}
 impl sealed::Sealed for (Var, Var) {}
 
-/// An error if one direction of one layer would have no weights, or more than a model can have.
-pub(super) fn check_sizes(op: &'static str, cell: Cell, [input_size, hidden_size]: [usize; 2]) -> Result<()> {
-    for other in [("input_size", input_size), ("hidden_size", hidden_size)] {
-        weight_shape(op, &[("gates", cell.gates()), ("hidden_size", hidden_size), other])?;
-    }
+/// An error if a layer would have no weights, or more than a model can have.
+pub(super) fn check_sizes(
+    op: &'static str,
+    cell: Cell,
+    [input_size, hidden_size]: [usize; 2],
+    num_layers: usize,
+) -> Result<()> {
+    let (gates, hidden) = (("gates", cell.gates()), ("hidden_size", hidden_size));
+    weight_shape(op, &[gates, hidden, ("input_size", input_size)])?;
+    weight_shape(op, &[("num_layers", num_layers), gates, hidden, hidden])?;
     Ok(())
 }
 

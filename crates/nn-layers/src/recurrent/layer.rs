@@ -42,6 +42,7 @@ pub type Gru = Recurrent<Gated>;
 /// - output `[t, n, d · h]`, or `[n, t, d · h]`: `d` is 2 for both ways, else 1; `h` is `hidden_size`, or the
 ///   projection's
 /// - states `[num_layers · d, n, h]`, and an LSTM's cells `[num_layers · d, n, hidden_size]`
+/// - or one sequence `[t, input_size]`, and all of these without `n`
 ///
 /// # Parameters
 /// - for layer `l`: `weight_ih_l{l}: [g · hidden_size, input_size or d · h]`, `weight_hh_l{l}: [g · hidden_size, h]`,
@@ -51,8 +52,8 @@ pub type Gru = Recurrent<Gated>;
 ///
 /// # Reference
 /// Elman (1990), "Finding Structure in Time"; Hochreiter & Schmidhuber (1997), "Long Short-Term Memory"; Sak, Senior &
-/// Beaufays (2014), "Long Short-Term Memory Recurrent Neural Network Architectures"; Cho et al. (2014), "Learning Phrase
-/// Representations using RNN Encoder-Decoder".
+/// Beaufays (2014), "Long Short-Term Memory Recurrent Neural Network Architectures"; Cho et al. (2014), "Learning
+/// Phrase Representations using RNN Encoder-Decoder".
 ///
 /// # Example
 /// ```
@@ -96,9 +97,7 @@ impl<K: Kind> Recurrent<K> {
     /// An error unless there can be such a layer.
     pub(super) fn check(input_size: usize, hidden_size: usize, options: &RecurrentOptions) -> Result<()> {
         options.check(K::NAME, hidden_size)?;
-        let later = hidden_size.saturating_mul(options.directions());
-        check_sizes(K::NAME, K::cell(options.relu), [input_size, hidden_size])?;
-        check_sizes(K::NAME, K::cell(options.relu), [later, hidden_size])
+        check_sizes(K::NAME, K::cell(options.relu), [input_size, hidden_size], options.num_layers)
     }
 
     /// The options it was made with.
@@ -120,6 +119,13 @@ impl<K: Kind> Recurrent<K> {
         state: Option<&K::State>,
         lengths: Option<&[usize]>,
     ) -> Result<(Var, K::State)> {
+        if x.rank() == 2 {
+            // One sequence: an axis for the batch is put in, and taken out again.
+            let axis = if self.options.batch_first { 0 } else { 1 };
+            let state = state.map(|state| state.map(|part| part.unsqueeze(1))).transpose()?;
+            let (y, state) = self.forward_with(&x.unsqueeze(axis)?, state.as_ref(), lengths)?;
+            return Ok((y.squeeze(axis)?, state.map(|part| part.squeeze(1))?));
+        }
         let directions = self.options.directions();
         let [first, second, _] = x.dims(K::NAME)?;
         let (mut y, batch) = if self.options.batch_first { (x.transpose(0, 1)?, first) } else { (x.clone(), second) };
@@ -228,8 +234,8 @@ mod tests {
             &[("weight_ih_l0", &[3, 2]), ("weight_hh_l0", &[3, 3]), ("bias_ih_l0", &[3]), ("bias_hh_l0", &[3])];
         let features = "rnn: input [4, 2, 5] has 5 features, weight_ih [3, 2] expects 2; \
                         help: build the layer with input_size = 5";
-        let axes = "rnn: expects 3 axes, got [2, 2] with 2; help: reshape or unsqueeze the input";
-        let refuses: &[(&[usize], &str)] = &[(&[2, 4, 5], features), (&[2, 2], axes)];
+        let axes = "rnn: expects 3 axes, got [2] with 1; help: reshape or unsqueeze the input";
+        let refuses: &[(&[usize], &str)] = &[(&[2, 4, 5], features), (&[2], axes)];
         let expect = Expect { input: &[2, 4, 2], output: &[2, 4, 3], parameters, refuses, ..Expect::default() };
         check_module(&mut make::<Simple>(2, 3, options().batch_first()), &expect).unwrap();
 
@@ -312,6 +318,10 @@ mod tests {
         assert_eq!(found, "gru: proj_size is 2; help: only an Lstm projects its state");
         let found = text::<LongShort>(2, 4, options().relu());
         assert_eq!(found, "lstm: relu() is set; help: only an Rnn has another nonlinearity");
+        let found = text::<Gated>(2, 4, options().num_layers(usize::MAX));
+        let many = "num_layers 18446744073709551615 × gates 3 × hidden_size 4 × hidden_size 4";
+        let help = "is more weights than a model can have; help: stay below 4294967296";
+        assert_eq!(found, format!("gru: {many} {help}"));
         let found = text::<LongShort>(1 << 40, 4, options());
         let many = "gates 4 × hidden_size 4 × input_size 1099511627776 is more weights than a model can have";
         assert_eq!(found, format!("lstm: {many}; help: stay below 4294967296"));

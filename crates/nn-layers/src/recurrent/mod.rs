@@ -1,6 +1,7 @@
 //! Recurrent layers, their cells, and what belongs to them: attention for encoders and decoders, wrappers.
 //!
-//! One type, [`Recurrent`], is the layer of all kinds, and [`RecurrentCell`] one step of it; [`Kind`] says what differs.
+//! One type, [`Recurrent`], is the layer of all kinds, and [`RecurrentCell`] is one step of it; [`Kind`] says what
+//! differs.
 
 mod kind;
 mod options;

@@ -430,39 +430,4 @@ mod tests {
             assert!(bits(1) == bits(2) && bits(1) == bits(7), "{cell:?}");
         }
     }
-
-    #[test]
-    fn misfits_are_explained() {
-        let zeros = |shape: &[usize]| Tensor::zeros(Shape::of(shape), DType::F32);
-        let good = weights(Cell::Lstm, [3, 4, 0], DType::F32);
-        let text = |x: &[usize], h0: &[usize], c0: &[usize], weights: &RecurrentWeights<Tensor>, lengths| {
-            let way = along(Cell::Lstm, false, lengths);
-            zeros(x).recurrent(&zeros(h0), Some(&zeros(c0)), &weights.map(|w| w), &way).err().unwrap().to_string()
-        };
-        let found = text(&[5, 2, 7], &[2, 4], &[2, 4], &good, None);
-        let features = "input [5, 2, 7] has 7 features, weight_ih [16, 3] expects 3";
-        assert_eq!(found, format!("lstm: {features}; help: build the layer with input_size = 7"));
-        let found = text(&[0, 2, 3], &[2, 4], &[2, 4], &good, None);
-        assert_eq!(found, "lstm: input [0, 2, 3] has no steps; help: give at least one");
-        let found = text(&[5, 2, 3], &[1, 4], &[2, 4], &good, None);
-        assert_eq!(found, "lstm: h0 is [1, 4]; help: it must be [2, 4]");
-        let found = text(&[5, 2, 3], &[2, 4], &[2, 5], &good, None);
-        assert_eq!(found, "lstm: c0 is [2, 5]; help: it must be [2, 4]");
-        let lengths = |lengths| text(&[5, 2, 3], &[2, 4], &[2, 4], &good, Some(lengths));
-        assert_eq!(lengths(&[5]), "lstm: 1 lengths for 2 sequences; help: give one for each");
-        assert_eq!(lengths(&[5, 0]), "lstm: length 0 of sequence 1, which has 5 steps; help: use 1 to 5");
-        assert_eq!(lengths(&[6, 2]), "lstm: length 6 of sequence 0, which has 5 steps; help: use 1 to 5");
-        let short = RecurrentWeights { bias_hh: Some(zeros(&[15])), ..good.clone() };
-        assert_eq!(text(&[5, 2, 3], &[2, 4], &[2, 4], &short, None), "lstm: bias_hh is [15]; help: it must be [16]");
-        let odd = RecurrentWeights { weight_ih: zeros(&[15, 3]), ..good.clone() };
-        let found = text(&[5, 2, 3], &[2, 4], &[2, 4], &odd, None);
-        let help = "help: its rows are gates times hidden units";
-        assert_eq!(found, format!("lstm: weight_ih [15, 3] does not divide into 4 gates; {help}"));
-        let (x, h0, weights) = (zeros(&[5, 2, 3]), zeros(&[2, 2]), weights(Cell::Gru, [3, 4, 2], DType::F32));
-        let found = x.recurrent(&h0, None, &weights.map(|w| w), &along(Cell::Gru, false, None)).err().unwrap();
-        assert_eq!(found.to_string(), "gru: a projection (weight_hr) belongs to an LSTM; help: leave it out");
-        let weights = RecurrentWeights { weight_hr: None, ..weights };
-        let found = x.recurrent(&h0, Some(&h0), &weights.map(|w| w), &along(Cell::Gru, false, None)).err().unwrap();
-        assert_eq!(found.to_string(), "gru: a cell (c0) belongs to an LSTM; help: leave it out");
-    }
 }
