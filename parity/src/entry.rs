@@ -1,11 +1,12 @@
 //! [`Entry`]: how a thing of the catalogue is built and called here, for a case of its reference file.
 
 use crate::{Case, Error, Result};
-use maplet_autograd::container::restore;
-use maplet_autograd::{Param, Pass, Var, Visit, params};
+use maplet_autograd::container::{restore, snapshot};
+use maplet_autograd::{Param, Pass, Var, Visit, params, states};
 use maplet_nn_layers::{Module, cast};
 use maplet_optim::{Optimizer, Schedule};
 use maplet_tensor::{DType, Tensor};
+use std::rc::Rc;
 
 /// Results by the names of the reference file: `out.0`, `din.0`, `dparam.weight`, `after.running_mean`.
 pub(crate) type Found = Vec<(String, Tensor)>;
@@ -34,64 +35,70 @@ impl Entry {
     }
 
     /// A layer that maps one tensor to one.
-    pub fn layer<M: Module + 'static>(
-        name: &'static str,
-        build: impl Fn(&Case) -> Result<M> + Clone + 'static,
-    ) -> Self {
+    pub fn layer<M: Module + 'static>(name: &'static str, build: impl Fn(&Case) -> Result<M> + 'static) -> Self {
         Self::layer_with(name, build, |layer: &M, _, x| Ok(vec![layer.forward(&x[0])?]))
     }
 
     /// Any other layer: `forward(layer, case, inputs)`.
     pub fn layer_with<M: Visit + 'static>(
         name: &'static str,
-        build: impl Fn(&Case) -> Result<M> + Clone + 'static,
+        build: impl Fn(&Case) -> Result<M> + 'static,
         forward: impl Fn(&M, &Case, &[Var]) -> Result<Vec<Var>> + Clone + 'static,
     ) -> Self {
-        let (build_here, forward_here) = (build.clone(), forward.clone());
+        Self::any_layer(
+            name,
+            Rc::new(
+                move |case| Ok(Box::new(Built { model: build(case)?, forward: forward.clone() }) as Box<dyn Layer>),
+            ),
+        )
+    }
+
+    /// [`layer_with`](Self::layer_with), compiled once for all layers.
+    fn any_layer(name: &'static str, build: Rc<dyn Fn(&Case) -> Result<Box<dyn Layer>>>) -> Self {
+        let build_here = build.clone();
         let run = move |case: &Case, dtype| {
-            let mut model = build_here(case)?;
-            cast(&mut model, dtype)?;
+            let mut layer = build_here(case)?;
+            cast(layer.model_mut(), dtype)?;
             let weights = [case.all("param.", dtype), case.all("state.", dtype)].concat();
-            restore(&mut model, &weights)?;
+            restore(layer.model_mut(), &weights)?;
             let training = case.get_or("training", false)?;
             for _ in 1..case.get_or("steps", 1)? {
                 let pass = Pass::train(0);
                 let x: Vec<Var> = case.inputs(dtype).into_iter().map(|x| pass.leaf(x)).collect();
-                let total = total(case, &forward_here(&model, case, &x)?)?;
-                total.ok_or("a training step has no output with a gradient")?.backward()?.apply_states(&mut model)?;
+                let total = total(case, &layer.forward(case, &x)?)?;
+                let total = total.ok_or("a training step has no output with a gradient")?;
+                total.backward()?.apply_states(layer.model_mut())?;
             }
             let pass = if training { Pass::train(0) } else { Pass::record() };
             let x = inputs(case, dtype, &pass);
-            let y = forward_here(&model, case, &x)?;
+            let y = layer.forward(case, &x)?;
             let mut found = outputs(&y);
             if let Some(total) = total(case, &y)? {
                 let grads = total.backward()?;
                 found.extend(input_gradients(case, &x, |x| grads.of(x).cloned()));
-                for (name, param) in params(&model) {
+                for (name, param) in params(layer.model()) {
                     if case.tensor(&format!("dparam.{name}"), dtype).is_some() {
                         let none = || param.value().zeros_like();
                         found.push((format!("dparam.{name}"), grads.of(param).cloned().unwrap_or_else(none)));
                     }
                 }
                 if training {
-                    grads.apply_states(&mut model)?;
-                    let states = maplet_autograd::states(&model);
-                    found.extend(
-                        states.into_iter().map(|(name, state)| (format!("after.{name}"), state.value().clone())),
-                    );
+                    grads.apply_states(layer.model_mut())?;
+                    let states = states(layer.model()).into_iter();
+                    found.extend(states.map(|(name, state)| (format!("after.{name}"), state.value().clone())));
                 }
             }
             Ok(found)
         };
         let export = move |case: &Case| {
-            let model = build(case)?;
-            if params(&model).is_empty() || case.get_or("training", false)? {
+            let layer = build(case)?;
+            if params(layer.model()).is_empty() || case.get_or("training", false)? {
                 return Ok(Vec::new());
             }
             let x: Vec<Var> = case.inputs(DType::F32).into_iter().map(Var::from).collect();
-            let mut found = outputs(&forward(&model, case, &x)?);
-            let state = maplet_autograd::container::snapshot(&model);
-            found.extend(state.into_iter().map(|(name, tensor)| (format!("state.{name}"), tensor)));
+            let mut found = outputs(&layer.forward(case, &x)?);
+            let state = snapshot(layer.model()).into_iter();
+            found.extend(state.map(|(name, tensor)| (format!("state.{name}"), tensor)));
             Ok(found)
         };
         Self { export: Some(Box::new(export)), ..Self::new(name, run) }
@@ -182,6 +189,32 @@ impl Entry {
     /// What a reader of the table should know.
     pub fn note(self, note: &'static str) -> Self {
         Self { note, ..self }
+    }
+}
+
+/// A layer, and how it is called.
+trait Layer {
+    fn model(&self) -> &dyn Visit;
+    fn model_mut(&mut self) -> &mut dyn Visit;
+    fn forward(&self, case: &Case, x: &[Var]) -> Result<Vec<Var>>;
+}
+
+struct Built<M, F> {
+    model: M,
+    forward: F,
+}
+
+impl<M: Visit, F: Fn(&M, &Case, &[Var]) -> Result<Vec<Var>>> Layer for Built<M, F> {
+    fn model(&self) -> &dyn Visit {
+        &self.model
+    }
+
+    fn model_mut(&mut self) -> &mut dyn Visit {
+        &mut self.model
+    }
+
+    fn forward(&self, case: &Case, x: &[Var]) -> Result<Vec<Var>> {
+        (self.forward)(&self.model, case, x)
     }
 }
 

@@ -77,6 +77,11 @@ const ELEMENTS: usize = 24;
 /// # Errors
 /// The first of these that does not hold.
 pub fn check_module<M: Module>(module: &mut M, expect: &Expect<'_>) -> Result<()> {
+    check(module, expect)
+}
+
+/// [`check_module`], compiled once.
+fn check(module: &mut dyn Module, expect: &Expect<'_>) -> Result<()> {
     if expect.input.first().is_none_or(|&samples| samples < 2) {
         let what = format!("the input {:?} has fewer than two samples", expect.input);
         return Err(Error::new("check_module", what, "axis 0 is the batch: make it 2 or more"));
@@ -107,7 +112,7 @@ fn wrong(what: &str, found: &dyn std::fmt::Display, expected: &dyn std::fmt::Dis
     Error::new("check_module", format!("{what}: found {found}, expected {expected}"), "")
 }
 
-fn names<M: Module>(module: &M, expect: &Expect<'_>) -> Result<()> {
+fn names(module: &dyn Module, expect: &Expect<'_>) -> Result<()> {
     let list = |named: Vec<(String, Shape)>| {
         let each = named.into_iter().map(|(name, shape)| format!("{name} {shape}"));
         format!("({})", each.collect::<Vec<_>>().join(", "))
@@ -139,7 +144,7 @@ fn same_bits(when: &str, a: &Tensor, b: &Tensor) -> Result<()> {
 }
 
 /// Sample 0 stays, the others change: so must the outputs.
-fn samples_are_independent<M: Module>(module: &M, x: &Tensor, y: &Tensor, rest: &Tensor, coupled: bool) -> Result<()> {
+fn samples_are_independent(module: &dyn Module, x: &Tensor, y: &Tensor, rest: &Tensor, coupled: bool) -> Result<()> {
     let other = Tensor::concat(&[&x.slice(0, 0, 1)?, rest], 0)?;
     let other = module.forward(&Var::from(other))?.into_value();
     if !coupled {
@@ -155,7 +160,7 @@ fn samples_are_independent<M: Module>(module: &M, x: &Tensor, y: &Tensor, rest: 
     Ok(())
 }
 
-fn refusals<M: Module>(module: &M, expect: &Expect<'_>) -> Result<()> {
+fn refusals(module: &dyn Module, expect: &Expect<'_>) -> Result<()> {
     for (shape, text) in expect.refuses {
         let x = Tensor::zeros(Shape::new(shape)?, expect.input_type());
         let found = module.forward(&Var::from(x)).map_or_else(|error| error.to_string(), |_| "no error".into());
@@ -167,7 +172,7 @@ fn refusals<M: Module>(module: &M, expect: &Expect<'_>) -> Result<()> {
 }
 
 /// Saves the weights, spoils them, and loads them again.
-fn file<M: Module>(module: &mut M, x: &Tensor, y: &Tensor) -> Result<()> {
+fn file(module: &mut dyn Module, x: &Tensor, y: &Tensor) -> Result<()> {
     let mut file = Vec::new();
     Container { kind: "model".into(), tensors: snapshot(module), ..Container::default() }.write_to(&mut file)?;
     for (_, param) in params_mut(module) {
@@ -181,7 +186,7 @@ fn file<M: Module>(module: &mut M, x: &Tensor, y: &Tensor) -> Result<()> {
 }
 
 /// Checks 6 and 7, of a module in F64.
-fn derivatives<M: Module>(module: &mut M, x: &Tensor, y: &Tensor, rng: &mut Rng) -> Result<()> {
+fn derivatives(module: &mut dyn Module, x: &Tensor, y: &Tensor, rng: &mut Rng) -> Result<()> {
     if x.dtype().is_float() {
         gradcheck(|v| Ok(module.forward(&v[0])?), std::slice::from_ref(x))?;
     }
@@ -202,8 +207,8 @@ fn pass(training: bool) -> Pass {
     pass.detect_anomaly()
 }
 
-fn parameter_gradients<M: Module>(module: &mut M, x: &Tensor, cotangent: &Tensor, training: bool) -> Result<()> {
-    let value = |module: &M| -> Result<f64> {
+fn parameter_gradients(module: &mut dyn Module, x: &Tensor, cotangent: &Tensor, training: bool) -> Result<()> {
+    let value = |module: &dyn Module| -> Result<f64> {
         let y = module.forward(&pass(training).input(x))?;
         Ok(y.value().mul(cotangent)?.sum(.., false)?.item()?)
     };
@@ -245,8 +250,8 @@ fn gradient(grads: &Grads, param: &Param, name: &str) -> Result<Tensor> {
 }
 
 /// A step that should lower the loss by a thousandth of itself must do so, within a tenth of that.
-fn one_step_down<M: Module>(module: &mut M, x: &Tensor, target: &Tensor) -> Result<()> {
-    let loss = |module: &M| mse(&module.forward(&pass(true).input(x))?, target);
+fn one_step_down(module: &mut dyn Module, x: &Tensor, target: &Tensor) -> Result<()> {
+    let loss = |module: &dyn Module| mse(&module.forward(&pass(true).input(x))?, target);
     let before = loss(module)?;
     let (start, grads) = (before.item::<f64>()?, before.backward()?);
     let squared = grads.norm().powi(2);
