@@ -223,6 +223,7 @@ fn bias(scores: &Var, options: &AttentionOptions) -> Result<Option<Var>> {
     };
     let causal = match options.causal {
         Some(first) => {
+            let first = first.min(t_k);
             let last = Tensor::arange(first as i64, (first + t_q) as i64, 1)?.reshape([t_q, 1])?;
             Some(hidden(&scores.constant(Tensor::arange(0, t_k as i64, 1)?.less_equal(&last)?))?)
         }

@@ -225,7 +225,7 @@ impl Plan {
         let &[n, t, row] = &*qkv else {
             return Err(Error::shape(OP, format!("expects [n, t, 3 · heads · d], got {qkv}"), ""));
         };
-        let d = split_row(row, 3 * heads)?;
+        let d = split_row(row, heads.saturating_mul(3))?;
         let place = |part, parts| Place::joined(heads, t, d, [part, parts]);
         Ok(Self {
             lead: Shape::new(&[n, heads])?,
@@ -310,7 +310,7 @@ impl<'a, T: AttentionMath> Kernel<'a, T> {
             k: k.slice_of(),
             v: v.slice_of(),
             mask,
-            causal: attend.causal,
+            causal: attend.causal.map(|first| first.min(plan.t_k)),
             scale: T::from_f64(attend.scale.unwrap_or(1.0 / (plan.d.max(1) as f64).sqrt())),
             drop: (attend.dropout > 0.0).then(|| Dropout::new(attend.dropout, attend.seed)),
         }
