@@ -61,10 +61,11 @@ pub mod prelude {
     #[cfg(feature = "nn")]
     pub use maplet_nn_layers::{
         AttentionMasks, AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNorm3d, Checkpoint, Conv2d, CrossEntropy, Dropout,
-        Dropout2d, Embedding, Flatten, Gelu, GroupNorm, Identity, KvCache, LayerNorm, LeakyRelu, LearnedPositions,
-        Linear, Loss, MaxPool2d, Module, ModuleDict, ModuleList, MultiheadAttention, Parallel, Relu, Reshape, Residual,
-        RmsNorm, RotaryEmbedding, Sequential, Sigmoid, Silu, SinusoidalPositions, Softmax, Tanh, Transformer,
-        TransformerConfig, TransformerMasks, bce_with_logits, cross_entropy, func, init, l1, mse,
+        Dropout2d, Embedding, Flatten, Gelu, GroupNorm, Gru, Identity, KvCache, LayerNorm, LeakyRelu, LearnedPositions,
+        Linear, Loss, Lstm, MaxPool2d, Module, ModuleDict, ModuleList, MultiheadAttention, Parallel, RecurrentOptions,
+        Relu, Reshape, Residual, RmsNorm, Rnn, RotaryEmbedding, Sequential, Sigmoid, Silu, SinusoidalPositions,
+        Softmax, Tanh, Transformer, TransformerConfig, TransformerMasks, bce_with_logits, cross_entropy, func, init,
+        l1, mse,
     };
     #[cfg(feature = "optim")]
     pub use maplet_optim::{
