@@ -31,6 +31,12 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// A result with any error.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Things of the catalogue that have a counterpart in PyTorch and no entry here, each with its reason.
+pub const WITHOUT: &[(&str, &str)] = &[
+    ("detect_anomaly", "it computes nothing; its texts are tested in crates/autograd"),
+    ("DropPath", "it is torchvision's, and random; its moments are tested in crates/nn-layers"),
+];
+
 /// A file of entries.
 pub struct Family {
     /// The name of its files.
@@ -74,9 +80,3 @@ families!(
     upsample,
     wrappers,
 );
-
-/// Things of the catalogue that have a counterpart in PyTorch and no entry here, each with its reason.
-pub const WITHOUT: &[(&str, &str)] = &[
-    ("detect_anomaly", "it computes nothing; its texts are tested in crates/autograd"),
-    ("DropPath", "it is torchvision's, and random; its moments are tested in crates/nn-layers"),
-];

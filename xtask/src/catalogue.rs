@@ -122,9 +122,14 @@ fn sentence(comment: &[&str]) -> String {
     let sentence = paragraph.split_once(". ").map_or(&*paragraph, |(sentence, _)| sentence).trim_end_matches('.');
     let mut plain = String::new();
     let mut rest = sentence;
-    while let Some((before, link)) = rest.split_once('[') {
+    while let Some((before, after)) = rest.split_once('[') {
         plain += before;
-        let (label, after) = link.split_once(']').unwrap_or((link, ""));
+        if plain.matches('`').count() % 2 == 1 {
+            plain.push('['); // code, such as a shape
+            rest = after;
+            continue;
+        }
+        let (label, after) = after.split_once(']').unwrap_or((after, ""));
         plain += label;
         rest = match after.strip_prefix('(') {
             Some(target) => target.split_once(')').map_or("", |(_, after)| after),
@@ -147,12 +152,12 @@ mod tests {
 
     #[test]
     fn reads_name_counterparts_and_first_sentence() {
-        let text = "/// Slides a [window](Window) over [`Tensor`]s. And more.\n///\n/// PyTorch: `nn.Conv2d`; Keras: –.\n\
+        let text = "/// Slides a [window](Window) over [`Tensor`]s `[n, c]`. And more.\n///\n/// PyTorch: `nn.Conv2d`; Keras: –.\n\
                     #[derive(Debug)]\npub struct Conv<const D: usize> {\n";
         let entries = read(text, "a.rs").unwrap();
         let entry = &entries[0];
         assert_eq!((&*entry.name, &*entry.pytorch, &*entry.keras), ("Conv", "`nn.Conv2d`", "–"));
-        assert_eq!((&*entry.about, entry.is_in_pytorch()), ("Slides a window over `Tensor`s", true));
+        assert_eq!((&*entry.about, entry.is_in_pytorch()), ("Slides a window over `Tensor`s `[n, c]`", true));
         assert_eq!(read("/// PyTorch: `nn.Conv2d`\npub struct Conv;\n", "a.rs"), Err(1));
         assert_eq!(item("pub fn conv2d(x: &Var)"), Some("conv2d"));
     }
