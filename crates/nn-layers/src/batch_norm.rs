@@ -63,15 +63,15 @@ pub struct BatchNorm<const D: usize> {
 fields!([const D: usize] BatchNorm<D>:
     weight, bias, running_mean, running_var, num_batches_tracked; channels, momentum, eps);
 
-/// Over features `[n, c]` or sequences `[n, c, l]`.
+/// Normalizes each feature of vectors `[n, c]`, or each channel of sequences `[n, c, l]`, over the batch.
 ///
 /// PyTorch: `nn.BatchNorm1d`; Keras: `BatchNormalization`.
 pub type BatchNorm1d = BatchNorm<1>;
-/// Over images `[n, c, h, w]`.
+/// Normalizes each channel of images `[n, c, h, w]` over the batch.
 ///
 /// PyTorch: `nn.BatchNorm2d`; Keras: `BatchNormalization`.
 pub type BatchNorm2d = BatchNorm<2>;
-/// Over volumes `[n, c, d, h, w]`.
+/// Normalizes each channel of volumes `[n, c, d, h, w]` over the batch.
 ///
 /// PyTorch: `nn.BatchNorm3d`; Keras: `BatchNormalization`.
 pub type BatchNorm3d = BatchNorm<3>;

@@ -56,15 +56,15 @@ pub struct ChannelDropout<const D: usize> {
 }
 fields!([const D: usize] ChannelDropout<D>: ; p);
 
-/// Over sequences `[n, c, l]`.
+/// Drops whole channels of sequences `[n, c, l]` in training.
 ///
 /// PyTorch: `nn.Dropout1d`; Keras: `SpatialDropout1D`.
 pub type Dropout1d = ChannelDropout<1>;
-/// Over images `[n, c, h, w]`.
+/// Drops whole channels of images `[n, c, h, w]` in training.
 ///
 /// PyTorch: `nn.Dropout2d`; Keras: `SpatialDropout2D`.
 pub type Dropout2d = ChannelDropout<2>;
-/// Over volumes `[n, c, d, h, w]`.
+/// Drops whole channels of volumes `[n, c, d, h, w]` in training.
 ///
 /// PyTorch: `nn.Dropout3d`; Keras: `SpatialDropout3D`.
 pub type Dropout3d = ChannelDropout<3>;

@@ -54,15 +54,15 @@ pub struct InstanceNorm<const D: usize> {
 }
 fields!([const D: usize] InstanceNorm<D>: weight, bias, running_mean, running_var; channels, momentum, eps);
 
-/// Over sequences `[n, c, l]`.
+/// Normalizes each channel of each sequence of `[n, c, l]`.
 ///
 /// PyTorch: `nn.InstanceNorm1d`; Keras: –.
 pub type InstanceNorm1d = InstanceNorm<1>;
-/// Over images `[n, c, h, w]`.
+/// Normalizes each channel of each image of `[n, c, h, w]`.
 ///
 /// PyTorch: `nn.InstanceNorm2d`; Keras: –.
 pub type InstanceNorm2d = InstanceNorm<2>;
-/// Over volumes `[n, c, d, h, w]`.
+/// Normalizes each channel of each volume of `[n, c, d, h, w]`.
 ///
 /// PyTorch: `nn.InstanceNorm3d`; Keras: –.
 pub type InstanceNorm3d = InstanceNorm<3>;

@@ -205,6 +205,47 @@ mod tests {
         check_module(&mut SpectralNorm::of(conv, 200, 1e-12, &mut Rng::new(2)).unwrap(), &expect).unwrap();
     }
 
+    /// A layer whose weight counts the outputs on axis 1, as transposed convolutions do.
+    #[derive(Debug)]
+    struct Turned {
+        weight: Param,
+    }
+    maplet_autograd::fields!(Turned: weight);
+
+    impl Module for Turned {
+        fn forward(&self, x: &Var) -> Result<Var> {
+            self.forward_with(x, &self.weight.on(x))
+        }
+    }
+
+    impl Weighted for Turned {
+        const OUTPUT_AXIS: usize = 1;
+
+        fn weight(&self) -> &Param {
+            &self.weight
+        }
+
+        fn weight_mut(&mut self) -> &mut Param {
+            &mut self.weight
+        }
+
+        fn forward_with(&self, x: &Var, weight: &Var) -> Result<Var> {
+            Ok(x.matmul(&weight.reshape([2, 6])?)?)
+        }
+    }
+
+    /// The matrix has a row for each of 3 outputs and a column for 2 · 2 others. Of all ones, its singular value is
+    /// `√12`.
+    #[test]
+    fn outputs_may_be_counted_on_another_axis() {
+        let weight = Param::new(Tensor::ones([2, 3, 2], maplet_tensor::DType::F32));
+        let layer = SpectralNorm::new(Turned { weight }, &mut Rng::new(2)).unwrap();
+        let [u, v] = layer.parametrization().vectors.as_ref().unwrap();
+        assert_eq!((u.value().shape(), v.value().shape()), ([3].into(), [4].into()));
+        let y = layer.forward(&Tensor::from([[1.0f32, 0.0]]).into()).unwrap();
+        assert!(y.value().as_slice::<f32>().unwrap().iter().all(|y| (y - 1.0 / 12f32.sqrt()).abs() < 1e-6));
+    }
+
     #[test]
     fn vectors_move_in_training_and_travel_with_the_pass() {
         let linear = apart(Linear::new(3, 2, &mut Rng::new(1)).unwrap());
