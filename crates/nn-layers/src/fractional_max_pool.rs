@@ -102,12 +102,12 @@ impl<const D: usize> Spec for FractionalMaxPool<D> {
             self.check()?;
             let (channels, from) = expect_spatial(op, input)?;
             let sizes = self.to.output(op, from)?;
-            if let Some(side) = (0..D).find(|&side| self.kernel[side] - 1 + sizes[side] > from[side]) {
+            if let Some(side) = (0..D).find(|&side| sizes[side].saturating_add(self.kernel[side] - 1) > from[side]) {
                 let what = format!("{} windows of {} do not fit in {}", sizes[side], self.kernel[side], from[side]);
                 return Err(Error::new(op, what, "kernel + output - 1 may be at most the input's size"));
             }
             let output = Shape::new(&[&[channels], &sizes[..]].concat())?;
-            let flops = output.elements() as u64 * self.kernel.iter().product::<usize>() as u64;
+            let flops = (output.elements() as u64).saturating_mul(self.kernel.iter().product::<usize>() as u64);
             Ok(Draft::new(output, flops).fixed(self.clone()))
         })
     }
@@ -158,6 +158,8 @@ mod tests {
         assert_eq!(found, ("FractionalMaxPool2d 2×3, by 0.7×0.5", Shape::from([2, 6, 4])));
         let json = serde_json::to_string(&model.config()).unwrap();
         assert_eq!(serde_json::from_str::<SequentialConfig>(&json).unwrap(), model.config());
+        let huge = Sequential::input([2, 4, 4]).fractional_max_pool([usize::MAX, 1], [usize::MAX, 3]).build(1);
+        assert!(huge.err().unwrap().to_string().ends_with("kernel + output - 1 may be at most the input's size"));
         let text = Sequential::input([2, 4, 4]).fractional_max_pool([2, 2], [4, 3]).build(1).err().unwrap().to_string();
         let expected = "layer 0 (FractionalMaxPool2d 2×2, to 4×3): fractional_max_pool2d: 4 windows of 2 do not fit in 4; \
                         help: kernel + output - 1 may be at most the input's size";

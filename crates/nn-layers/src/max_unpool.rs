@@ -82,7 +82,10 @@ impl<const D: usize> MaxUnpool<D> {
         let sizes = shape.get(2..).and_then(|sizes| <[usize; D]>::try_from(sizes).ok());
         let usual = |sizes: [usize; D]| {
             std::array::from_fn(|side| {
-                (sizes[side].max(1) - 1).saturating_mul(stride[side]).saturating_add(kernel[side]) - 2 * padding[side]
+                (sizes[side].max(1) - 1)
+                    .saturating_mul(stride[side])
+                    .saturating_add(kernel[side])
+                    .saturating_sub(2 * padding[side])
             })
         };
         sizes.map(usual).ok_or_else(|| {

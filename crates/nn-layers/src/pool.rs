@@ -227,7 +227,7 @@ fn plan<const D: usize>(
         pool.check(op)?;
         let (channels, sizes) = expect_spatial(op, input)?;
         let output = Shape::new(&[&[channels], &pool.output(op, sizes)?[..]].concat())?;
-        let flops = output.elements() as u64 * window.kernel.iter().product::<usize>() as u64;
+        let flops = (output.elements() as u64).saturating_mul(window.kernel.iter().product::<usize>() as u64);
         Ok(Draft::new(output, flops).fixed(layer))
     })
 }
@@ -341,6 +341,9 @@ mod tests {
         assert_eq!(serde_json::from_str::<crate::SequentialConfig>(&json).unwrap(), model.config());
         let volume = Sequential::input([2, 4, 4, 4]).max_pool3d(2).avg_pool3d([2, 1, 1]).build(1).unwrap();
         assert_eq!(volume.rows()[1].output, Shape::from([2, 1, 2, 2]));
+        let wide = Window3d::new(1 << 20).padding(1 << 19);
+        let counted = Sequential::input([8, 1, 1, 1]).max_pool(wide).max_pool3d(1).build(1).unwrap();
+        assert!(counted.to_string().contains("18,446,744,073,709,551,615 FLOPs"));
         let text = Sequential::input([2, 4]).lp_pool(f64::NAN, Window1d::pool(2)).build(1).err().unwrap().to_string();
         let expected = "layer 0 (LpPool1d norm NaN, 2): lp_pool1d: norm_type is NaN; \
                         help: use a positive number, or a max-pool for ∞";

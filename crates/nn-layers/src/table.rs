@@ -25,7 +25,7 @@ impl fmt::Display for Sequential {
                 "{number:>numbers$}  {layer:a$}  {output:b$}  {parameters:>c$}  {flops:>d$}  {activation:>e$}"
             )?;
         }
-        let sum = |of: fn(&Row) -> u64| self.rows().iter().map(of).sum::<u64>();
+        let sum = |of: fn(&Row) -> u64| self.rows().iter().map(of).fold(0, u64::saturating_add);
         let known = self.rows().iter().all(|row| row.flops.is_some());
         write!(
             f,

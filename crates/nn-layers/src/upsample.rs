@@ -91,7 +91,8 @@ impl<const D: usize> Spec for Upsample<D> {
             self.mode.check("upsample", self.align_corners)?;
             let (channels, from) = expect_spatial("upsample", input)?;
             let output = Shape::new(&[&[channels], &self.to.output("upsample", from)?[..]].concat())?;
-            Ok(Draft::new(output, flops(self.mode) * D as u64 * output.elements() as u64).fixed(self.clone()))
+            let flops = (output.elements() as u64).saturating_mul(flops(self.mode) * D as u64);
+            Ok(Draft::new(output, flops).fixed(self.clone()))
         })
     }
 }
