@@ -43,17 +43,17 @@ impl AlexNet {
     pub fn new(classes: usize, seed: u64) -> Result<Self> {
         let pool = Window2d::new(3).stride(2);
         let features = Sequential::input([3, 224, 224])
-            .conv2d_with(64, Window2d::new(11).stride(4).padding(2))
+            .conv(64, Window2d::new(11).stride(4).padding(2))
             .relu()
             .max_pool(pool)
-            .conv2d_with(192, Window2d::new(5).padding(2))
+            .conv(192, Window2d::new(5).padding(2))
             .relu()
             .max_pool(pool)
-            .conv2d_with(384, Window2d::new(3).padding(1))
+            .conv(384, Window2d::new(3).padding(1))
             .relu()
-            .conv2d_with(256, Window2d::new(3).padding(1))
+            .conv(256, Window2d::new(3).padding(1))
             .relu()
-            .conv2d_with(256, Window2d::new(3).padding(1))
+            .conv(256, Window2d::new(3).padding(1))
             .relu()
             .max_pool(pool)
             .build(seed)?;

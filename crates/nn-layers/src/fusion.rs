@@ -52,7 +52,8 @@ impl<'a> Fused<'a> {
         match self {
             Self::ConvReluPool(conv, pool) => {
                 let bias = conv.bias.as_ref().map(|bias| bias.on(x));
-                Ok(x.conv2d_relu_max_pool2d(&conv.weight.on(x), bias.as_ref(), conv.window(), pool.pool().window)?)
+                let (weight, x) = (conv.weight.on(x), conv.padded(x)?);
+                Ok(x.conv2d_relu_max_pool2d(&weight, bias.as_ref(), conv.window(), pool.pool().window)?)
             }
             Self::ConvRelu(conv) => conv.apply(x, Activation::Relu),
             Self::LinearRelu(linear) => linear.apply(x, Activation::Relu),
@@ -103,8 +104,8 @@ mod tests {
     fn convolution_relu_pool() {
         check(|| Sequential::input([1, 8, 8]).conv2d(3, 3).relu().max_pool2d(2), 3, 1);
         let strided = Window2d::new(3).padding(1).stride(2);
-        check(|| Sequential::input([2, 11, 9]).conv2d_with(4, strided).relu().max_pool2d([1, 3]), 2, 1);
-        check(|| Sequential::input([2, 6, 6]).conv2d_with(4, Window2d::new(3).groups(2)).relu().max_pool2d(2), 2, 1);
+        check(|| Sequential::input([2, 11, 9]).conv(4, strided).relu().max_pool2d([1, 3]), 2, 1);
+        check(|| Sequential::input([2, 6, 6]).conv(4, Window2d::new(3).groups(2)).relu().max_pool2d(2), 2, 1);
         check(|| Sequential::input([2, 6, 6]).conv2d(4, 3).no_bias().relu().max_pool2d(2), 2, 1);
     }
 

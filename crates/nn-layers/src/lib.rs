@@ -24,13 +24,18 @@
 mod module;
 mod error;
 mod linear;
-mod conv2d;
+mod conv;
+mod conv_transpose;
+mod separable_conv;
+mod unfold;
+mod padding;
 mod pool;
 mod adaptive_pool;
 mod fractional_max_pool;
 mod max_unpool;
 mod upsample;
 mod reshape;
+mod shuffle;
 mod activation;
 mod activation_smooth;
 mod activation_piecewise;
@@ -83,7 +88,8 @@ pub use builder::Builder;
 pub use check::{Expect, Named, check_module};
 pub use checkpoint::Checkpoint;
 pub use containers::{ModuleDict, ModuleList};
-pub use conv2d::{Conv2d, Conv2dConfig};
+pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvConfig};
+pub use conv_transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, ConvTransposeConfig};
 pub use distance::{CosineSimilarity, PairwiseDistance, cosine_similarity, pairwise_distance};
 pub use dropout::{
     AlphaDropout, ChannelDropout, DropPath, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout,
@@ -105,6 +111,12 @@ pub use local_response_norm::LocalResponseNorm;
 pub use loss::*;
 pub use max_unpool::{MaxUnpool, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d};
 pub use module::{Module, cast};
+pub use padding::{
+    Around, CircularPad, CircularPad1d, CircularPad2d, CircularPad3d, ConstantPad, ConstantPad1d, ConstantPad2d,
+    ConstantPad3d, Cropping, Cropping1d, Cropping2d, Cropping3d, ReflectionPad, ReflectionPad1d, ReflectionPad2d,
+    ReflectionPad3d, ReplicationPad, ReplicationPad1d, ReplicationPad2d, ReplicationPad3d, ZeroPad, ZeroPad1d,
+    ZeroPad2d, ZeroPad3d,
+};
 pub use parametrized::{Parametrization, Parametrized, Weighted};
 pub use plan::{MAX_ACTIVATION, MAX_PARAMETERS};
 pub use pool::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, LpPool, LpPool1d, LpPool2d, LpPool3d};
@@ -118,10 +130,12 @@ pub use recurrent::{
     LstmCell, LuongAttention, Merge, Recurrent, RecurrentCell, RecurrentConfig, RecurrentOptions, Rnn, RnnCell,
     TimeDistributed, length_mask,
 };
-pub use reshape::{Flatten, Reshape};
+pub use reshape::{Flatten, FlattenAxes, Reshape, Unflatten};
 pub use rms_norm::{RmsNorm, RmsNormConfig};
 pub use rotary::{RotaryEmbedding, RotaryPairs};
+pub use separable_conv::{SeparableConv, SeparableConv1d, SeparableConv2d, SeparableConv3d, SeparableConvConfig};
 pub use sequential::{Row, Sequential};
+pub use shuffle::{ChannelShuffle, PixelShuffle, PixelUnshuffle};
 pub use softmax::{LogSoftmax, Softmax, Softmax2d, Softmin};
 pub use spectral_norm::{Spectral, SpectralNorm};
 pub use step::{Custom, SequentialConfig, Step};
@@ -130,5 +144,6 @@ pub use transformer::{
     TransformerConfig, TransformerDecoder, TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer,
     TransformerMasks, causal_mask,
 };
+pub use unfold::{Fold, Unfold};
 pub use upsample::{Upsample, Upsample1d, Upsample2d, Upsample3d};
 pub use weight_norm::{LengthAndDirection, WeightNorm};

@@ -1,6 +1,6 @@
 //! [`Parametrized`]: a layer whose weight is computed from other parameters.
 
-use crate::{Conv2d, Embedding, Linear, Module, Result};
+use crate::{Conv, ConvTranspose, Embedding, Linear, Module, Result};
 use maplet_autograd::{Item, ItemMut, Param, Path, Var, Visit};
 use maplet_tensor::{Activation, Tensor};
 
@@ -143,7 +143,7 @@ impl Weighted for Linear {
     }
 }
 
-impl Weighted for Conv2d {
+impl<const D: usize> Weighted for Conv<D> {
     fn weight(&self) -> &Param {
         &self.weight
     }
@@ -154,6 +154,22 @@ impl Weighted for Conv2d {
 
     fn forward_with(&self, x: &Var, weight: &Var) -> Result<Var> {
         self.apply_with(x, weight, Activation::Identity)
+    }
+}
+
+impl<const D: usize> Weighted for ConvTranspose<D> {
+    const OUTPUT_AXIS: usize = 1;
+
+    fn weight(&self) -> &Param {
+        &self.weight
+    }
+
+    fn weight_mut(&mut self) -> &mut Param {
+        &mut self.weight
+    }
+
+    fn forward_with(&self, x: &Var, weight: &Var) -> Result<Var> {
+        self.apply_with(x, weight)
     }
 }
 

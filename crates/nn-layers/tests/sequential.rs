@@ -60,12 +60,12 @@ fn names_are_those_of_pytorchs_sequential() {
 #[test]
 fn every_step_finds_its_shape() {
     let tall = Window2d::new([3, 2]).stride([2, 1]).padding([1, 0]);
-    let model = Sequential::input([2, 9, 9]).conv2d_with(4, tall).batch_norm2d().silu().avg_pool(tall);
+    let model = Sequential::input([2, 9, 9]).conv(4, tall).batch_norm2d().silu().avg_pool(tall);
     let model = model.max_pool(Window2d::new(2)).leaky_relu(0.1).dropout(0.5).reshape([4, 12]).layer_norm();
     let model = model.gelu().linear(6).tanh().sigmoid().avg_pool2d(1);
     assert!(refused(model).starts_with("layer 13 (AvgPool2d 1×1): avg_pool2d: expects [n, c, h, w], got [n, 4, 6]"));
 
-    let model = Sequential::input([2, 9, 9]).conv2d_with(4, tall).max_pool2d(2).reshape([2, 2, 8]).softmax(-1);
+    let model = Sequential::input([2, 9, 9]).conv(4, tall).max_pool2d(2).reshape([2, 2, 8]).softmax(-1);
     let model = model.build(1).unwrap();
     let shapes: Vec<Shape> = model.rows().iter().map(|row| row.output).collect();
     assert_eq!(shapes, [[4, 5, 8].into(), [4, 2, 4].into(), [2, 2, 8].into(), Shape::from([2, 2, 8])]);
@@ -240,7 +240,7 @@ fn misfits_are_found_at_build() {
     assert_eq!(refused(Sequential::input([3]).linear(4).relu().no_bias().linear(0)), bias);
     let groups = "layer 0 (Conv2d 3 → 4, 1×1, groups 2): conv2d: 3 input channels do not divide into 2 groups; \
                   help: use a number of groups that divides both";
-    assert_eq!(refused(Sequential::input([3, 2, 2]).conv2d_with(4, Window2d::new(1).groups(2))), groups);
+    assert_eq!(refused(Sequential::input([3, 2, 2]).conv(4, Window2d::new(1).groups(2))), groups);
     let scalar = "layer 0 (Linear ? → 2): linear: expects [n, .., features], got [n]; help: put reshape([1]) before it";
     assert_eq!(refused(Sequential::input([]).linear(2)), scalar);
     let axes = "shape: [1, 1, 1, 1, 1, 1, 1, 1, 1] has 9 axes; help: a tensor has at most 8";
