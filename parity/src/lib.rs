@@ -66,6 +66,7 @@ macro_rules! families {
 families!(
     activations,
     attention,
+    convolutions,
     embeddings,
     gradients,
     initializers,

@@ -58,7 +58,13 @@ impl<const D: usize> Around<D> {
         }
     }
 
-    fn plan(&self, names: [&'static str; 2], mode: PadMode, input: &Shape, layer: impl Module + 'static) -> Plan {
+    fn plan(
+        &self,
+        names: [&'static str; 2],
+        mode: PadMode,
+        input: &Shape,
+        layer: impl Module + Clone + 'static,
+    ) -> Plan {
         let [name, op] = names;
         Plan::new(format!("{name} {}", self.label()), || {
             expect_spatial::<D>(op, input)?;
