@@ -5,10 +5,10 @@
 
 use super::pool_planes::{max_plane, mean_plane, mean_plane_grad};
 use super::resample::Resize;
-use super::windows::{OutputSize, Pool, Windows, named, spatial};
+use super::windows::{OutputSize, Pool, Windows, spatial};
 use crate::dtype::dispatch_float;
 use crate::par::{self, Shared};
-use crate::{DType, Error, Result, Shape, Sizes, Tensor};
+use crate::{DType, Error, Result, Shape, Sizes, Tensor, Window};
 use num_traits::Zero;
 
 const MAX_POOL: [&str; 3] = ["max_pool1d", "max_pool2d", "max_pool3d"];
@@ -33,7 +33,7 @@ impl Tensor {
     /// # Errors
     /// Another rank or type, a pool that [`Pool::check`] refuses, or a window larger than the padded input.
     pub fn max_pool<const D: usize>(&self, pool: impl Into<Pool<D>>) -> Result<(Tensor, Tensor)> {
-        self.max_of(named::<D>(MAX_POOL), &Windows::of_pool(MAX_POOL, self.shape(), &pool.into())?, |_| None)
+        self.max_of(Window::<D>::name(MAX_POOL), &Windows::of_pool(MAX_POOL, self.shape(), &pool.into())?, |_| None)
     }
 
     /// As [`max_pool`](Self::max_pool), for windows that share the input out evenly, as many as `sizes` says.
@@ -41,7 +41,11 @@ impl Tensor {
     /// # Errors
     /// Another rank or type, or a size of 0.
     pub fn adaptive_max_pool<const D: usize>(&self, sizes: impl Into<OutputSize<D>>) -> Result<(Tensor, Tensor)> {
-        self.max_of(named::<D>(ADAPTIVE_MAX), &Windows::adaptive(ADAPTIVE_MAX, self.shape(), sizes.into())?, |_| None)
+        self.max_of(
+            Window::<D>::name(ADAPTIVE_MAX),
+            &Windows::adaptive(ADAPTIVE_MAX, self.shape(), sizes.into())?,
+            |_| None,
+        )
     }
 
     /// As [`max_pool`](Self::max_pool), for windows of `kernel` that begin at every second or third place, irregularly,
@@ -59,7 +63,7 @@ impl Tensor {
         to: impl Into<Resize<D>>,
         samples: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
-        let (op, shape, Sizes(kernel)) = (named::<D>(FRACTIONAL), self.shape(), kernel.into());
+        let (op, shape, Sizes(kernel)) = (Window::<D>::name(FRACTIONAL), self.shape(), kernel.into());
         let sizes = to.into().output(op, spatial::<D>(op, shape)?)?;
         let windows = Windows::fractional(op, shape, kernel, sizes, [0.0; D])?;
         let expected = Shape::from([shape[0], shape[1], D]);
@@ -137,7 +141,7 @@ impl Tensor {
     /// # Errors
     /// Another rank or type, shapes that do not fit, or a place outside the plane.
     pub fn max_unpool<const D: usize>(&self, places: &Tensor, sizes: impl Into<Sizes<D>>) -> Result<Tensor> {
-        let op = named::<D>(MAX_UNPOOL);
+        let op = Window::<D>::name(MAX_UNPOOL);
         spatial::<D>(op, self.shape())?;
         let shape = Shape::new(&[&self.shape()[..2], &sizes.into().0].concat())?;
         self.put(op, places, shape, false)
@@ -173,7 +177,7 @@ impl Tensor {
     pub fn avg_pool<const D: usize>(&self, pool: impl Into<Pool<D>>) -> Result<Tensor> {
         let windows = Windows::of_pool(AVG_POOL, self.shape(), &pool.into())?;
         let (plane, out) = (windows.plane(), windows.out_plane());
-        dispatch_float!(self.dtype(), named::<D>(AVG_POOL), T => Ok(Tensor::build(windows.output, |y: &mut [T]| {
+        dispatch_float!(self.dtype(), Window::<D>::name(AVG_POOL), T => Ok(Tensor::build(windows.output, |y: &mut [T]| {
             let (x, counts) = (self.slice_of::<T>(), windows.counts());
             par::rows(y, out, windows.seen() as f64 * LOOK, |first, planes| {
                 for (i, y) in planes.chunks_mut(out).enumerate() {
@@ -190,7 +194,7 @@ impl Tensor {
     pub fn avg_pool_grad<const D: usize>(&self, x_shape: impl Into<Shape>, pool: impl Into<Pool<D>>) -> Result<Tensor> {
         let x_shape = x_shape.into();
         let windows = Windows::of_pool(AVG_POOL_GRAD, x_shape, &pool.into())?;
-        let op = named::<D>(AVG_POOL_GRAD);
+        let op = Window::<D>::name(AVG_POOL_GRAD);
         if self.shape() != windows.output {
             let what = format!("dy is {}, the output was {}", self.shape(), windows.output);
             return Err(Error::shape(op, what, "pass the gradient of the output"));

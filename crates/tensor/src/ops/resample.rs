@@ -1,12 +1,12 @@
 //! Resampling: each place along an axis becomes a weighted sum of neighboring places. Interpolation in every mode, and
 //! adaptive means, are tables of such weights ([`Taps`]); along several axes one comes after the other.
 
-use super::windows::{OutputSize, named, share_out, spatial};
+use super::windows::{OutputSize, share_out, spatial};
 use crate::dtype::dispatch_float;
 use crate::simd::vectorized;
 use crate::turn::turn;
 use crate::window::axis_names;
-use crate::{Element, Error, Float, Result, Shape, Tensor, par};
+use crate::{Element, Error, Float, Result, Shape, Tensor, Window, par};
 use num_traits::Zero;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -316,7 +316,7 @@ impl<const D: usize> Resize<D> {
     /// # Errors
     /// Another rank, nothing along an axis, and as [`output`](Self::output) and [`Interpolation::taps`].
     pub fn taps(&self, x: Shape, mode: Interpolation, align_corners: bool) -> Result<Vec<Taps>> {
-        let op = named::<D>(["interpolate1d", "interpolate2d", "interpolate3d"]);
+        let op = Window::<D>::name(["interpolate1d", "interpolate2d", "interpolate3d"]);
         let input = spatial::<D>(op, x)?;
         let output = self.output(op, input)?;
         let factor = |side| if let Self::Scale(factors) = self { Some(factors[side]) } else { None };
@@ -330,7 +330,7 @@ impl<const D: usize> OutputSize<D> {
     /// # Errors
     /// Another rank, nothing along an axis, or a size of 0.
     pub fn taps(&self, x: Shape) -> Result<Vec<Taps>> {
-        let op = named::<D>(["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"]);
+        let op = Window::<D>::name(["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"]);
         let input = spatial::<D>(op, x)?;
         let output = self.output(op, input)?;
         (0..D).map(|side| Interpolation::Area.taps(input[side], output[side], None, false)).collect()

@@ -2,6 +2,7 @@
 //!
 //! Pooling over one or two axes is pooling over three of which the first have size 1: so the kernels know only three.
 
+use crate::ops::geometry::spatial_dims;
 use crate::window::axis_names;
 use crate::{Error, Float, Result, Shape, Window};
 use serde::{Deserialize, Serialize};
@@ -165,7 +166,7 @@ impl Even {
 impl Windows {
     /// The windows of a pooling; `ops` are its names over one, two and three axes.
     pub(crate) fn of_pool<const D: usize>(ops: [&'static str; 3], x: Shape, pool: &Pool<D>) -> Result<Self> {
-        let op = named::<D>(ops);
+        let op = Window::<D>::name(ops);
         let input = spatial::<D>(op, x)?;
         let sizes = pool.output(op, input)?;
         let spans = |side: usize| (0..sizes[side]).map(|i| pool.span(side, i, input[side])).collect::<Vec<_>>();
@@ -179,7 +180,7 @@ impl Windows {
 
     /// As many windows as the output has places, which share the input out evenly.
     pub(crate) fn adaptive<const D: usize>(ops: [&'static str; 3], x: Shape, to: OutputSize<D>) -> Result<Self> {
-        let op = named::<D>(ops);
+        let op = Window::<D>::name(ops);
         let input = spatial::<D>(op, x)?;
         let sizes = to.output(op, input)?;
         let spans = |side: usize| {
@@ -287,23 +288,14 @@ pub(crate) fn share_out(input: usize, output: usize, i: usize) -> Range<usize> {
 /// # Errors
 /// Another rank, or nothing along one of them.
 pub(crate) fn spatial<const D: usize>(op: &'static str, x: Shape) -> Result<[usize; D]> {
-    let names = axis_names(D);
-    let Some(sizes) = x.get(2..).and_then(|sizes| <[usize; D]>::try_from(sizes).ok()) else {
-        let what = format!("input {x} has {} axes", x.rank());
-        return Err(Error::shape(op, what, format!("it must be [n, channels, {}]", names.join(", "))));
-    };
+    let (_, _, sizes) = spatial_dims::<D>(op, "input", x, "n, channels", "")?;
     match sizes.iter().position(|&size| size == 0) {
         Some(side) => {
-            Err(Error::shape(op, format!("input {x} has no {}", names[side]), "every spatial size must be 1 or more"))
+            let what = format!("input {x} has no {}", axis_names(D)[side]);
+            Err(Error::shape(op, what, "every spatial size must be 1 or more"))
         }
         None => Ok(sizes),
     }
-}
-
-/// The name of an op over `D` axes.
-pub(crate) fn named<const D: usize>(ops: [&'static str; 3]) -> &'static str {
-    const { assert!(D >= 1 && D <= 3, "there are one, two or three spatial axes") };
-    ops[D - 1]
 }
 
 /// The spatial sizes that an adaptive pooling is to make: one number for all axes, one for each, or `None` where an axis
