@@ -245,7 +245,8 @@ fn backward<T: Math>(
     let h_before = run.states.window(first_before * batch * state, Shape::from([steps * batch, state]));
     let by = |d: &Tensor, input: &Tensor| d.matmul_with(input, Trans { a: true, b: false });
     let dx = want[0].then(|| d_gates.matmul(weights.weight_ih)?.reshape(x.shape()));
-    let d_ih = want[3].then(|| by(&d_gates, &rows(x, input)));
+    // The padding's gradients are zeros, but zero times whatever lies there might not be.
+    let d_ih = want[3].then(|| by(&d_gates, &rows(&without_padding::<T>(x.clone(), recurrence), input)));
     let d_hh = want[4].then(|| by(&d_inner, &h_before));
     let sum = |wanted: bool, d: &Tensor| wanted.then(|| d.sum(0, false)).transpose();
     let db_ih = sum(want[5] || (want[6] && !is_gru), &d_gates)?;
@@ -325,21 +326,20 @@ fn with_row<T: Float>(shape: [usize; 3], at: usize, x: &Tensor) -> Tensor {
     all
 }
 
-/// The states of all steps, with zeros beyond the sequences' lengths.
-fn without_padding<T: Float>(states: Tensor, recurrence: &Recurrence) -> Tensor {
+/// All steps, `[t, n, size]`, with zeros beyond the sequences' lengths.
+fn without_padding<T: Float>(mut steps: Tensor, recurrence: &Recurrence) -> Tensor {
     if recurrence.lengths.is_none() {
-        return states;
+        return steps;
     }
-    let [_, batch, size] = *states.shape() else { unreachable!("states are [t, n, h]") };
-    let mut output = states;
-    par::rows(output.own_slice::<T>(), size, size as f64 * 0.2, |first, rows| {
+    let [_, batch, size] = *steps.shape() else { unreachable!("steps are [t, n, size]") };
+    par::rows(steps.own_slice::<T>(), size, size as f64 * 0.2, |first, rows| {
         for (i, row) in rows.chunks_mut(size).enumerate() {
             if !recurrence.is_live((first + i) / batch, (first + i) % batch) {
                 row.fill(T::zero());
             }
         }
     });
-    output
+    steps
 }
 
 #[cfg(test)]
@@ -404,6 +404,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_lies_in_the_padding_does_not_count() {
+        let weights = weights(Cell::Lstm, [3, 4, 2], DType::F64);
+        let (weights, way) = (weights.map(|w| w), along(Cell::Lstm, true, Some(&[2, 1])));
+        let (x, h0) = (draw(&[2, 2, 3], 1, DType::F64), draw(&[2, 2], 2, DType::F64));
+        let all = |padding: f64| {
+            let mut x = x.clone();
+            x.own_slice::<f64>()[9..].fill(padding); // the second step of the second sequence
+            let run = x.recurrent(&h0, None, &weights, &way).unwrap();
+            let dys = [&run.output, &run.h_n, &run.c_n].map(Tensor::clone);
+            let mut all = run.grad(&x, &weights, &way, dys, [true; 8]).unwrap().to_vec();
+            all.push(Some(run.output));
+            all
+        };
+        assert!(all(0.0) == all(f64::NAN));
     }
 
     #[test]
