@@ -204,12 +204,16 @@ impl<'a, T: Math> Sample<'a, T> {
         let mut after = vec![T::neg_infinity(); len + 2];
         after[len] = T::zero();
         let mut onward = vec![T::zero(); len];
+        // Shares sum to 1: less than e⁻⁸⁰ is nothing beside them, and numbers that small are slow.
+        let negligible = T::from_f64(-80.0);
         for step in (0..self.steps).rev() {
             join(&mut onward, &after, &after[1..], &after[2..], &self.jumps[2..]);
             let (ways, out) = (&ways[step * width..][..len], &mut out[step * classes..][..classes]);
             for state in 0..len {
-                let share = (ways[state] + onward[state] + loss).fast_exp();
-                out[self.states[state]] += -dy * share;
+                let log_share = ways[state] + onward[state] + loss;
+                if log_share >= negligible || log_share.is_nan() {
+                    out[self.states[state]] += -dy * log_share.fast_exp();
+                }
                 after[state] = onward[state] + self.log_prob(step, state);
             }
             after[len..].fill(T::neg_infinity());

@@ -3,6 +3,8 @@
 //! With label `y`, smoothing `ε`, `k` classes and class weights `w`, the target of a row is
 //! `q_c = (1 − ε) w_y [c = y] + ε w_c / k`, its mass `Q = Σ q`, and its loss `Q · logsumexp(x) − Σ_c q_c x_c`.
 
+use super::fold::fold_slice;
+use super::softmax::{RowMath, greater, sum_of_exps};
 use crate::dtype::dispatch_float;
 use crate::math::Math;
 use crate::simd::vectorized;
@@ -223,20 +225,11 @@ impl<'a> Target<'a> {
 
 vectorized! {
     /// The maximum `m` and `log Σ eˣ⁻ᵐ` of each row.
-    fn row_stats<T: Math>(out: &mut [T], x: &[T], width: usize) {
+    fn row_stats<T: RowMath>(out: &mut [T], x: &[T], width: usize) {
         for (i, out) in out.chunks_exact_mut(2).enumerate() {
             let x = &x[i * width..][..width];
-            let max = x.iter().fold(T::neg_infinity(), |max, &x| if x > max { x } else { max });
-            let mut lanes = [T::zero(); 16];
-            for chunk in 0..width / 16 {
-                for lane in 0..16 {
-                    lanes[lane] += (x[chunk * 16 + lane] - max).fast_exp();
-                }
-            }
-            for i in width / 16 * 16..width {
-                lanes[i % 16] += (x[i] - max).fast_exp();
-            }
-            out.copy_from_slice(&[max, lanes.iter().fold(T::zero(), |sum, &lane| sum + lane).ln()]);
+            let max = fold_slice(x, T::neg_infinity(), &greater);
+            out.copy_from_slice(&[max, sum_of_exps(x, max).ln()]);
         }
     }
 }

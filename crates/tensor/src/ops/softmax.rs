@@ -192,23 +192,29 @@ vectorized! {
 
 vectorized! {
     fn logsumexp_rows<T: RowMath>(out: &mut [T], x: &[T], n: usize) {
-        /// Exponentials that are summed at once: a scratch that stays in the first-level cache.
-        const BLOCK: usize = 512;
         for (row, out) in out.iter_mut().enumerate() {
             let x = &x[row * n..][..n];
             let greatest = fold_slice(x, T::LEAST, &greater);
             // A row of −∞ has the sum 0, one with +∞ the sum ∞: neither may become ∞ − ∞.
             let shift = if greatest.abs() < T::GREATEST { greatest } else { T::zero() };
-            let (mut sum, mut scratch) = (T::zero(), [T::zero(); BLOCK]);
-            for x in x.chunks(BLOCK) {
-                for (scratch, &x) in scratch.iter_mut().zip(x) {
-                    *scratch = (x - shift).fast_exp();
-                }
-                sum += fold_slice(&scratch[..x.len()], T::zero(), &T::plus);
-            }
-            *out = shift + sum.fast_ln();
+            *out = shift + sum_of_exps(x, shift).fast_ln();
         }
     }
+}
+
+/// `Σ exp(x − shift)`; to be called in a `vectorized!` loop.
+#[inline(always)]
+pub(super) fn sum_of_exps<T: RowMath>(x: &[T], shift: T) -> T {
+    /// Exponentials that are summed at once: few, since short rows pay for the whole scratch.
+    const BLOCK: usize = 128;
+    let (mut sum, mut scratch) = (T::zero(), [T::zero(); BLOCK]);
+    for x in x.chunks(BLOCK) {
+        for (scratch, &x) in scratch.iter_mut().zip(x) {
+            *scratch = (x - shift).fast_exp();
+        }
+        sum += fold_slice(&scratch[..x.len()], T::zero(), &T::plus);
+    }
+    sum
 }
 
 /// Whole rows that are worked on at once: one loop over all their exponentials, which short rows could not fill a
@@ -220,7 +226,7 @@ fn block(n: usize) -> usize {
 /// One instruction, unlike [`Number::larger`]. It may lose a NaN, whose exponential then makes the sum NaN all
 /// the same.
 #[inline(always)]
-fn greater<T: PartialOrd>(a: T, b: T) -> T {
+pub(super) fn greater<T: PartialOrd>(a: T, b: T) -> T {
     if a > b { a } else { b }
 }
 
@@ -233,7 +239,7 @@ fn subtract_greatest<T: RowMath>(out: &mut [T], x: &[T]) {
 }
 
 /// What the rows need: one name, because `vectorized!` takes one bound.
-trait RowMath: Math + Number {}
+pub(super) trait RowMath: Math + Number {}
 impl RowMath for f32 {}
 impl RowMath for f64 {}
 
