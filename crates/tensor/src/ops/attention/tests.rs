@@ -149,7 +149,12 @@ fn the_adjoint_agrees_with_differences() {
 
 #[test]
 fn every_layout_gives_the_same_bits() {
-    let (n, heads, t, d) = (2, 3, 35, 5);
+    same_in_every_layout([2, 3, 35, 5]);
+    #[cfg(not(miri))]
+    same_in_every_layout([1, 2, 300, 4]); // few heads, whose keys are cut into parts
+}
+
+fn same_in_every_layout([n, heads, t, d]: [usize; 4]) {
     let parts = [1, 2, 3].map(|seed| normal(&[n, t, heads * d], seed).to_dtype(DType::F32));
     let packed = Tensor::concat(&parts.each_ref(), -1).unwrap();
     let axis = |x: &Tensor| x.reshape([n, t, heads, d]).unwrap().permute(&[0, 2, 1, 3]).unwrap();
