@@ -140,10 +140,9 @@ impl EmbeddingBag {
             None => ids.constant(self.coefficients(&starts)?.to_dtype(weight.dtype())),
         };
         if self.table.scale_grad_by_freq {
-            let bags = starts.windows(2).enumerate();
-            let bags: Vec<i64> = bags.flat_map(|(bag, ends)| vec![bag as i64; ends[1] - ends[0]]).collect();
-            let rows = weight.embedding(&ids, None, true)?.mul(&coefficients.unsqueeze(-1)?)?;
-            return Ok(rows.scatter_add_rows(&ids.constant(Tensor::from_slice(&bags, bags.len())?), starts.len() - 1)?);
+            let rows = weight.embedding(&ids, None, true)?;
+            let places = ids.constant(Tensor::arange(0, ids.len() as i64, 1)?);
+            return Ok(rows.embedding_bag(&places, &starts, &coefficients)?);
         }
         Ok(weight.embedding_bag(&ids, &starts, &coefficients)?)
     }

@@ -5,6 +5,7 @@
 
 use super::index::indices;
 use crate::dtype::dispatch_float;
+use crate::simd::vectorized;
 use crate::{Element, Error, Float, Result, Shape, Tensor, par};
 
 /// About the nanoseconds that one element takes.
@@ -183,8 +184,10 @@ fn check_coefficients(op: &'static str, table: &Tensor, coefficients: &Tensor, c
     Err(Error::shape(op, what, "give one number for each id"))
 }
 
-fn add_scaled<T: Float>(out: &mut [T], x: &[T], by: T) {
-    out.iter_mut().zip(x).for_each(|(out, &x)| *out += x * by);
+vectorized! {
+    fn add_scaled<T: Float>(out: &mut [T], x: &[T], by: T) {
+        out.iter_mut().zip(x).for_each(|(out, &x)| *out += x * by);
+    }
 }
 
 /// The `p`-norm.
