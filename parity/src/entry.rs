@@ -13,6 +13,7 @@ pub(crate) type Found = Vec<(String, Tensor)>;
 
 type Run = Box<dyn Fn(&Case, DType) -> Result<Found>>;
 type Export = Box<dyn Fn(&Case) -> Result<Found>>;
+type Build = Rc<dyn Fn(&Case) -> Result<Box<dyn Layer>>>;
 
 /// A thing of the catalogue, and how to run its cases.
 pub struct Entry {
@@ -54,7 +55,7 @@ impl Entry {
     }
 
     /// [`layer_with`](Self::layer_with), compiled once for all layers.
-    fn any_layer(name: &'static str, build: Rc<dyn Fn(&Case) -> Result<Box<dyn Layer>>>) -> Self {
+    fn any_layer(name: &'static str, build: Build) -> Self {
         let build_here = build.clone();
         let run = move |case: &Case, dtype| {
             let mut layer = build_here(case)?;
