@@ -9,6 +9,7 @@ LAYERS = {
     "linear": (nn.Linear, dict(in_features=3, out_features=4), (2, 3)),
     "conv": (nn.Conv2d, dict(in_channels=2, out_channels=3, kernel_size=2), (2, 2, 3, 4)),
     "grouped_conv": (nn.Conv2d, dict(in_channels=4, out_channels=6, kernel_size=[1, 2], groups=2), (1, 4, 2, 3)),
+    "transposed": (nn.ConvTranspose2d, dict(in_channels=4, out_channels=6, kernel_size=[2, 1], groups=2), (2, 4, 2, 3)),
     "size_1": (nn.Linear, dict(in_features=4, out_features=1), (1, 4)),
     "empty_batch": (nn.Linear, dict(in_features=3, out_features=4), (0, 3)),
 }
@@ -24,8 +25,7 @@ def cases(family):
         family.seed(entry, case)
         make, options, shape = LAYERS[layer]
         module = wrap(make(**options))
-        kind = "conv" if make is nn.Conv2d else "linear"
-        family.layer(entry, case, module, rand(*shape), config=dict(options, layer=kind, **config), training=training, steps=steps)
+        family.layer(entry, case, module, rand(*shape), config=dict(options, layer=make.__name__, **config), training=training, steps=steps)
 
     for layer in LAYERS:
         add("WeightNorm", layer, layer, parametrizations.weight_norm)

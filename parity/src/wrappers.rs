@@ -3,33 +3,45 @@
 use crate::{Case, Entry, Result};
 use maplet_autograd::{Param, Var, fields};
 use maplet_nn_layers::{
-    Conv2d, Flatten, Linear, Module, ModuleDict, ModuleList, Parametrization, Parametrized, Reshape, Sequential,
+    Conv2d, ConvTranspose2d, Flatten, Linear, Module, ModuleDict, ModuleList, Parametrization, Parametrized, Reshape, Sequential,
     SpectralNorm, WeightNorm,
 };
 use maplet_tensor::Shape;
+
+/// The case's layer, inside a wrapper. A macro, as each kind of layer is another type.
+macro_rules! around {
+    ($case:ident, |$layer:ident| $wrapper:expr) => {{
+        let (rng, channels) = (&mut $case.rng(), |of: &str| $case.get::<usize>(&format!("{of}_channels")));
+        let wrapped: Box<dyn Module> = match $case.get::<String>("layer")?.as_str() {
+            "Linear" => {
+                let $layer = Linear::new($case.get("in_features")?, $case.get("out_features")?, rng)?;
+                Box::new($wrapper)
+            }
+            "Conv2d" => {
+                let $layer = Conv2d::new(channels("in")?, channels("out")?, $case.window()?, rng)?;
+                Box::new($wrapper)
+            }
+            _ => {
+                let $layer = ConvTranspose2d::new(channels("in")?, channels("out")?, $case.window()?, rng)?;
+                Box::new($wrapper)
+            }
+        };
+        Ok(wrapped)
+    }};
+}
 
 pub(crate) fn entries() -> Vec<Entry> {
     vec![
         Entry::layer("WeightNorm", |case| {
             let axis = if case.name.contains("_dim_") { case.optional("dim")? } else { Some(0) };
-            Ok(match is_conv(case)? {
-                true => Box::new(WeightNorm::along(conv(case)?, axis)?) as Box<dyn Module>,
-                false => Box::new(WeightNorm::along(linear(case)?, axis)?),
-            })
+            around!(case, |layer| WeightNorm::along(layer, axis)?)
         }),
         Entry::layer("SpectralNorm", |case| {
             let (iterations, eps) = (case.get_or("n_power_iterations", 1)?, case.get_or("eps", 1e-12)?);
-            Ok(match is_conv(case)? {
-                true => Box::new(SpectralNorm::of(conv(case)?, iterations, eps, &mut case.rng())?) as Box<dyn Module>,
-                false => Box::new(SpectralNorm::of(linear(case)?, iterations, eps, &mut case.rng())?),
-            })
+            around!(case, |layer| SpectralNorm::of(layer, iterations, eps, &mut case.rng())?)
         }),
         Entry::layer("Parametrized", |case| {
-            let square = |original| Ok(Square { original });
-            Ok(match is_conv(case)? {
-                true => Box::new(Parametrized::with(conv(case)?, square)?) as Box<dyn Module>,
-                false => Box::new(Parametrized::with(linear(case)?, square)?),
-            })
+            around!(case, |layer| Parametrized::with(layer, |original| Ok(Square { original }))?)
         }),
         Entry::layer_with("ModuleList", linears, |layers: &ModuleList<Linear>, _, x| chain(layers.iter(), &x[0])),
         Entry::layer_with("ModuleDict", named_linears, |layers: &ModuleDict<Linear>, _, x| {
@@ -55,18 +67,6 @@ impl Parametrization for Square {
     fn weight(&self, x: &Var) -> maplet_nn_layers::Result<Var> {
         Ok(self.original.on(x).square())
     }
-}
-
-fn is_conv(case: &Case) -> Result<bool> {
-    Ok(case.get::<String>("layer")? == "conv")
-}
-
-fn linear(case: &Case) -> Result<Linear> {
-    Ok(Linear::new(case.get("in_features")?, case.get("out_features")?, &mut case.rng())?)
-}
-
-fn conv(case: &Case) -> Result<Conv2d> {
-    Ok(Conv2d::new(case.get("in_channels")?, case.get("out_channels")?, case.window()?, &mut case.rng())?)
 }
 
 fn linears(case: &Case) -> Result<ModuleList<Linear>> {
