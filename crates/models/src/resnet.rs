@@ -45,7 +45,8 @@ fields!(ResNet: conv1, bn1, layer1, layer2, layer3, layer4, fc; pool);
 
 /// Two 3 × 3 convolutions, each with a batch norm, around which the input runs on: `relu(f(x) + shortcut(x))`.
 ///
-/// The shortcut is the identity, or where the sizes change a 1 × 1 convolution with a batch norm (option B of the paper).
+/// The shortcut is the identity, or where the sizes change a 1 × 1 convolution with a batch norm (option B of the
+/// paper).
 #[derive(Debug, Clone)]
 pub struct BasicBlock {
     conv1: Conv2d,

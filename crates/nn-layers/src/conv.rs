@@ -13,8 +13,8 @@ use std::any::Any;
 
 /// Slides `out_channels` small filters over `D` spatial axes and adds a bias to each channel.
 ///
-/// `y[n, o, i, ..] = bias[o] + Σ x[n, c, i·stride + p·dilation − padding, ..] · weight[o, c, p, ..]` (no kernel flip, as
-/// in every framework).
+/// `y[n, o, i, ..] = bias[o] + Σ x[n, c, i·stride + p·dilation − padding, ..] · weight[o, c, p, ..]` (no kernel flip,
+/// as in every framework).
 ///
 /// # Shapes
 /// - input `[n, in_channels, ..size]`, output `[n, out_channels, ..]` with [`Window::output`]'s sizes
@@ -328,8 +328,8 @@ impl Builder {
         self.conv(out_channels, Window3d::new(kernel))
     }
 
-    /// [`Conv`] over one, two or three axes, with stride, padding, dilation and groups. For padding that is no number of
-    /// zeros use [`step`](Self::step) with a [`ConvConfig`].
+    /// [`Conv`] over one, two or three axes, with stride, padding, dilation and groups. For padding that is no number
+    /// of zeros use [`step`](Self::step) with a [`ConvConfig`].
     pub fn conv<const D: usize>(self, out_channels: usize, window: Window<D>) -> Self
     where
         ConvConfig<D>: Into<Step>,

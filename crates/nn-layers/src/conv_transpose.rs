@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 
 /// Spreads each input over a window of the output: the adjoint of a convolution, plus a bias for each channel.
 ///
-/// `y[n, o, i·stride + p·dilation − padding, ..] = bias[o] + Σ x[n, c, i, ..] · weight[c, o, p, ..]`, over all `i, p` that
-/// lead to the same place. With a stride it makes images larger; it is also called deconvolution, which it is not.
+/// `y[n, o, i·stride + p·dilation − padding, ..] = bias[o] + Σ x[n, c, i, ..] · weight[c, o, p, ..]`, over all `i, p`
+/// that lead to the same place. With a stride it makes images larger; it is also called deconvolution, which it is not.
 ///
 /// # Shapes
 /// - input `[n, in_channels, ..size]`, output `[n, out_channels, ..]` with [`Window::transposed_output`]'s sizes
 ///
 /// # Parameters
-/// - `weight: [in_channels, out_channels / groups, ..kernel]` and `bias: [out_channels]`, both uniform in `±1/√fan` with
-///   `fan = out_channels / groups · kernel places` (PyTorch's default)
+/// - `weight: [in_channels, out_channels / groups, ..kernel]` and `bias: [out_channels]`, both uniform in `±1/√fan`
+///   with `fan = out_channels / groups · kernel places` (PyTorch's default)
 ///
 /// # Example
 /// ```

@@ -4,7 +4,8 @@ use crate::{Error, Result};
 use maplet_autograd::{Var, fields};
 use maplet_tensor::{Pool, Sizes, Window};
 
-/// Puts the maxima that a [`MaxPool`](crate::MaxPool) of the same window found back to their places, and zeros elsewhere.
+/// Puts the maxima that a [`MaxPool`](crate::MaxPool) of the same window found back to their places, and zeros
+/// elsewhere.
 ///
 /// Where windows overlapped, one maximum may come several times; the last one stays.
 ///

@@ -80,8 +80,8 @@ pub type AvgPool3d = AvgPool<3>;
 /// - input `[n, c, sizes..]` with `D` sizes, output `[n, c, sizes′..]` with those of [`Pool::output`]
 ///
 /// # Numerics
-/// As in PyTorch no absolute value is taken, so that for an odd `p` a window with a negative sum gives NaN; where the sum
-/// is 0 the gradient is 0; a window that `ceil_mode` cuts short counts as if it were whole.
+/// As in PyTorch no absolute value is taken, so that for an odd `p` a window with a negative sum gives NaN; where the
+/// sum is 0 the gradient is 0; a window that `ceil_mode` cuts short counts as if it were whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[serde(bound(serialize = "[usize; D]: Serialize", deserialize = "[usize; D]: Deserialize<'de>"))]
@@ -109,7 +109,8 @@ const AVG_POOL: [&str; 3] = ["avg_pool1d", "avg_pool2d", "avg_pool3d"];
 const LP_POOL: [&str; 3] = ["lp_pool1d", "lp_pool2d", "lp_pool3d"];
 
 impl<const D: usize> MaxPool<D> {
-    /// A pool over windows: [`Window::pool`](maplet_tensor::Window::pool) makes one whose stride is its kernel, [`Pool`] has the options.
+    /// A pool over windows: [`Window::pool`](maplet_tensor::Window::pool) makes one whose stride is its kernel,
+    /// [`Pool`] has the options.
     ///
     /// # Errors
     /// A zero in the window, groups, or padding of more than half the window.
@@ -150,7 +151,8 @@ impl<const D: usize> Spec for MaxPool<D> {
 }
 
 impl<const D: usize> AvgPool<D> {
-    /// A pool over windows: [`Window::pool`](maplet_tensor::Window::pool) makes one whose stride is its kernel, [`Pool`] has the options.
+    /// A pool over windows: [`Window::pool`](maplet_tensor::Window::pool) makes one whose stride is its kernel,
+    /// [`Pool`] has the options.
     ///
     /// # Errors
     /// A zero in the window, groups, padding of more than half the window, or a divisor of 0.
@@ -232,7 +234,8 @@ fn plan<const D: usize>(
     })
 }
 
-/// Pools. Those called after their kernel have windows that do not overlap; the others take any [`Window`](maplet_tensor::Window) or [`Pool`].
+/// Pools. Those called after their kernel have windows that do not overlap; the others take any
+/// [`Window`](maplet_tensor::Window) or [`Pool`].
 impl Builder {
     /// [`MaxPool1d`]
     pub fn max_pool1d(self, kernel: impl Into<Sizes<1>>) -> Self {

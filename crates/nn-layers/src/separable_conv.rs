@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Parameters
 /// - `depthwise.weight: [in_channels · multiplier, 1, ..kernel]`
-/// - `pointwise.weight: [out_channels, in_channels · multiplier, 1, ..]`, `pointwise.bias: [out_channels]`; all drawn as
-///   [`Conv`]'s are
+/// - `pointwise.weight: [out_channels, in_channels · multiplier, 1, ..]`, `pointwise.bias: [out_channels]`; all drawn
+///   as [`Conv`]'s are
 ///
 /// # Reference
 /// Chollet (2017), "Xception: Deep Learning with Depthwise Separable Convolutions".

@@ -44,8 +44,8 @@ fields!([const D: usize] Upsample<D>: ; to, mode, align_corners);
 ///
 /// PyTorch: `nn.Upsample`; Keras: `UpSampling1D`.
 pub type Upsample1d = Upsample<1>;
-/// An image interpolated to another size: [`Upsample`]. PyTorch's older `nn.UpsamplingNearest2d` is the mode `Nearest`, `nn.UpsamplingBilinear2d` the
-/// mode `Linear` with `align_corners`.
+/// An image interpolated to another size: [`Upsample`]. PyTorch's older `nn.UpsamplingNearest2d` is the mode `Nearest`,
+/// `nn.UpsamplingBilinear2d` the mode `Linear` with `align_corners`.
 ///
 /// PyTorch: `nn.Upsample`; Keras: `UpSampling2D`.
 #[doc(alias("UpsamplingNearest2d", "UpsamplingBilinear2d", "Resizing"))]

@@ -84,8 +84,8 @@ pub(crate) fn product<T: Float>(
     });
 }
 
-/// `C = A · B`, or `C += A · B` if `accumulate`, in this thread and without packing: for blocks that fit the caches. The
-/// rows of `B` are contiguous, those of `C` are `c_stride` elements apart.
+/// `C = A · B`, or `C += A · B` if `accumulate`, in this thread and without packing: for blocks that fit the caches.
+/// The rows of `B` are contiguous, those of `C` are `c_stride` elements apart.
 pub(crate) fn block_product<T: Float>(
     [m, k, n]: [usize; 3],
     a: Matrix<'_, T>,

@@ -32,8 +32,8 @@ impl Var {
         self.largest("adaptive_max_pool", y, indices)
     }
 
-    /// The maxima of windows of `kernel` that begin irregularly, so that the output has the sizes `to`, or its factors of
-    /// the input's: at random in training, as evenly as whole places allow outside.
+    /// The maxima of windows of `kernel` that begin irregularly, so that the output has the sizes `to`, or its factors
+    /// of the input's: at random in training, as evenly as whole places allow outside.
     ///
     /// # Reference
     /// Graham (2014), "Fractional Max-Pooling", §2.
@@ -45,8 +45,8 @@ impl Var {
         Ok(self.fractional_max_pool_with_indices(kernel, to, None)?.0)
     }
 
-    /// As [`fractional_max_pool`](Self::fractional_max_pool), with the maxima's places in the plane, as `i64`; `samples:
-    /// [n, c, D]`, from 0 to 1, say where the windows begin.
+    /// As [`fractional_max_pool`](Self::fractional_max_pool), with the maxima's places in the plane, as `i64`;
+    /// `samples: [n, c, D]`, from 0 to 1, say where the windows begin.
     pub fn fractional_max_pool_with_indices<const D: usize>(
         &self,
         kernel: impl Into<Sizes<D>>,

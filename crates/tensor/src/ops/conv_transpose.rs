@@ -15,8 +15,8 @@ use std::array::from_fn;
 impl Tensor {
     /// Adjoint of [`conv`](Self::conv) towards its input; `self` is `dy: [n, o, ..]`.
     ///
-    /// `dx[n, c, u, ..] = Σ_{o, p, ..} dy[n, o, (u + padding − p·dilation) / stride, ..] · weight[o, c, p, ..]`, over the
-    /// `p` whose quotients are whole.
+    /// `dx[n, c, u, ..] = Σ_{o, p, ..} dy[n, o, (u + padding − p·dilation) / stride, ..] · weight[o, c, p, ..]`, over
+    /// the `p` whose quotients are whole.
     ///
     /// # Errors
     /// Shapes that do not fit, types that differ or are not float.
@@ -35,12 +35,12 @@ impl Tensor {
 
     /// Transposed convolution: the adjoint of a convolution as a mapping of its own, then a bias for each channel.
     ///
-    /// `y[n, o, i·stride + p·dilation − padding, ..] = bias[o] + Σ x[n, c, i, ..] · weight[c, o, p, ..]`, over all `i, p`
-    /// that lead to the same place
+    /// `y[n, o, i·stride + p·dilation − padding, ..] = bias[o] + Σ x[n, c, i, ..] · weight[c, o, p, ..]`, over all `i` and
+    /// `p` that lead to the same place
     ///
     /// # Shapes
-    /// - `self: [n, c, ..size]`, `weight: [c, o / groups, ..kernel]`, `bias: [o]`, output: `[n, o, ..]` with the sizes of
-    ///   [`Window::transposed_output`]
+    /// - `self: [n, c, ..size]`, `weight: [c, o / groups, ..kernel]`, `bias: [o]`, output: `[n, o, ..]` with the sizes
+    ///   of [`Window::transposed_output`]
     ///
     /// # Errors
     /// Shapes that do not fit, a kernel that is not the window's, an output padding that is neither below the stride

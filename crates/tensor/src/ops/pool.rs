@@ -109,8 +109,8 @@ impl Tensor {
         })
     }
 
-    /// Adjoint of [`max_pool`](Self::max_pool) and [`adaptive_max_pool`](Self::adaptive_max_pool): each `dy` (`self`) is
-    /// added to the place its maximum came from.
+    /// Adjoint of [`max_pool`](Self::max_pool) and [`adaptive_max_pool`](Self::adaptive_max_pool): each `dy` (`self`)
+    /// is added to the place its maximum came from.
     ///
     /// # Errors
     /// Shapes that do not fit, or a place outside the plane.
@@ -118,7 +118,8 @@ impl Tensor {
         self.put("max_pool_grad", places, x_shape.into(), true)
     }
 
-    /// Adjoint of [`max_pool_grad`](Self::max_pool_grad) and [`max_unpool`](Self::max_unpool): the elements at the places.
+    /// Adjoint of [`max_pool_grad`](Self::max_pool_grad) and [`max_unpool`](Self::max_unpool): the elements at the
+    /// places.
     ///
     /// # Errors
     /// Shapes that do not fit, or a place outside the plane.

@@ -1,7 +1,7 @@
 //! The loops of the pools over one plane: for each row of the output, over the rows of the input that it sees.
 //!
-//! Along a row most windows lie evenly (`Even`). They are taken tap by tap, so that neighboring windows are the lanes of
-//! a vector; those at the border are taken one by one. Either way each output meets its elements in their order.
+//! Along a row most windows lie evenly (`Even`). They are taken tap by tap, so that neighboring windows are the lanes
+//! of a vector; those at the border are taken one by one. Either way each output meets its elements in their order.
 
 use super::windows::{Even, Windows};
 use crate::Float;

@@ -222,6 +222,23 @@ mod tests {
         Tensor::zeros(Shape::of(shape), DType::F32)
     }
 
+    #[test]
+    fn steps_beyond_a_length_are_padding() {
+        let recurrence = Recurrence { cell: Cell::Lstm, reverse: true, lengths: Some([2, 1].into()) };
+        let live = |step| [recurrence.is_live(step, 0), recurrence.is_live(step, 1)];
+        assert_eq!([live(0), live(1), live(2)], [[true, true], [true, false], [false, false]]);
+        assert!(Recurrence { lengths: None, ..recurrence }.is_live(9, 1));
+    }
+
+    #[test]
+    fn weights_have_pytorchs_names_in_its_order() {
+        let mut weights =
+            RecurrentWeights { weight_ih: 1, weight_hh: 2, bias_ih: Some(3), bias_hh: None, weight_hr: Some(4) };
+        weights.named_mut().for_each(|(_, weight)| *weight *= 10);
+        let named: Vec<_> = weights.named().map(|(name, weight)| (name, *weight)).collect();
+        assert_eq!(named, [("weight_ih", 10), ("weight_hh", 20), ("bias_ih", 30), ("weight_hr", 40)]);
+    }
+
     /// For 3 features and 4 hidden units.
     fn weights(cell: Cell) -> RecurrentWeights<Tensor> {
         let width = 4 * cell.gates();

@@ -185,7 +185,8 @@ impl Interpolation {
     /// The table that makes `output` places of `input` ones.
     ///
     /// Points lie at `(i + ½) / scale − ½` (both grids cover the same ground), or with `align_corners` at
-    /// `i · (input − 1) / (output − 1)` (first and last places fall together). `scale` is `output / input` if not given.
+    /// `i · (input − 1) / (output − 1)` (first and last places fall together). `scale` is `output / input` if not
+    /// given.
     ///
     /// # Errors
     /// No places on one side, or `align_corners` for a mode where it means nothing.
@@ -199,7 +200,8 @@ impl Interpolation {
             true => (input - 1) as f64 / (output - 1).max(1) as f64,
             false => scale.map_or(input as f64 / output as f64, |scale| 1.0 / scale),
         };
-        // PyTorch finds the nearest place in single precision, whatever the data: a tie falls on the side that it takes.
+        // PyTorch finds the nearest place in single precision, whatever the data: a tie falls on the side that it
+        // takes.
         let step32 = scale.map_or(input as f32 / output as f32, |scale| (1.0 / scale) as f32);
         let point = |i: usize| if align_corners { step * i as f64 } else { step * (i as f64 + 0.5) - 0.5 };
         let last = input - 1;

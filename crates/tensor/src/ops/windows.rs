@@ -137,8 +137,8 @@ pub(crate) struct Windows {
     pub(crate) output: Shape,
 }
 
-/// Spans `range` of an axis all see `taps` places, `step` apart, and each begins `stride` behind the one before; the first
-/// begins at `start`.
+/// Spans `range` of an axis all see `taps` places, `step` apart, and each begins `stride` behind the one before; the
+/// first begins at `start`.
 pub(crate) struct Even {
     pub(crate) range: Range<usize>,
     pub(crate) start: usize,
@@ -298,8 +298,8 @@ pub(crate) fn spatial<const D: usize>(op: &'static str, x: Shape) -> Result<[usi
     }
 }
 
-/// The spatial sizes that an adaptive pooling is to make: one number for all axes, one for each, or `None` where an axis
-/// keeps its size.
+/// The spatial sizes that an adaptive pooling is to make: one number for all axes, one for each, or `None` where an
+/// axis keeps its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(bound(serialize = "[Option<usize>; D]: Serialize", deserialize = "[Option<usize>; D]: Deserialize<'de>"))]
 pub struct OutputSize<const D: usize>(pub [Option<usize>; D]);

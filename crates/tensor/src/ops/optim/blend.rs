@@ -41,3 +41,19 @@ impl Tensor {
         self.pass(other, [], Blend { scales }, scales)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{DType, Tensor};
+
+    #[test]
+    fn blend_is_a_weighted_sum_in_place() {
+        for dtype in [DType::F32, DType::F64] {
+            let mut p = Tensor::from([1.0f32, -2.0, 0.5]).to_dtype(dtype);
+            p.blend(0.5, &Tensor::from([4.0f32, 1.0, 0.0]).to_dtype(dtype), -0.25).unwrap();
+            assert_eq!(p.to_dtype(DType::F32), Tensor::from([-0.5f32, -1.25, 0.25]));
+        }
+        let error = Tensor::from([1.0f32]).blend(1.0, &Tensor::from([1.0f32, 2.0]), 1.0).unwrap_err();
+        assert!(error.to_string().starts_with("blend: "), "{error}");
+    }
+}
