@@ -156,3 +156,14 @@ def cases(family):
             a, b = Const(a), Const(b)
         named = dict(config, p=str(config["p"])) if "p" in config else config  # JSON has no infinity
         family.layer("PairwiseDistance", case, nn.PairwiseDistance(**config), a, b, config=named)
+
+    for case, config in [
+        ("default", dict(in_features=32, n_classes=20, cutoffs=[5, 12])),
+        ("bias", dict(in_features=8, n_classes=20, cutoffs=[5], div_value=2.0, head_bias=True)),
+        ("frequent", dict(in_features=8, n_classes=9, cutoffs=[7])),
+    ]:
+        family.seed("AdaptiveLogSoftmaxWithLoss", case)
+        labels = torch.tensor([0, 4, 3, 1] if case == "frequent" else [4, 19, 0, 5, 12, 19])
+        family.layer("AdaptiveLogSoftmaxWithLoss", case, nn.AdaptiveLogSoftmaxWithLoss(**config),
+                     randn(len(labels), config["in_features"]), config=config, args=dict(target=labels),
+                     call=lambda module, x: tuple(module(x, labels)))

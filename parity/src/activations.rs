@@ -2,9 +2,10 @@
 
 use crate::{Case, Entry, Result};
 use maplet_nn_layers::{
-    Celu, CosineSimilarity, Elu, GeGlu, Gelu, GeluTanh, Glu, Hardshrink, Hardsigmoid, Hardswish, Hardtanh, LeakyRelu,
-    LogSigmoid, LogSoftmax, Mish, PairwiseDistance, Prelu, ReGlu, Relu, Relu6, Rrelu, Selu, Sigmoid, Silu, Softmax,
-    Softmax2d, Softmin, Softplus, Softshrink, Softsign, SwiGlu, Tanh, Tanhshrink, Threshold,
+    AdaptiveLogSoftmaxConfig, Celu, CosineSimilarity, Elu, GeGlu, Gelu, GeluTanh, Glu, Hardshrink, Hardsigmoid,
+    Hardswish, Hardtanh, LeakyRelu, LogSigmoid, LogSoftmax, Mish, PairwiseDistance, Prelu, ReGlu, Relu, Relu6, Rrelu,
+    Selu, Sigmoid, Silu, Softmax, Softmax2d, Softmin, Softplus, Softshrink, Softsign, SwiGlu, Tanh, Tanhshrink,
+    Threshold,
 };
 
 pub(crate) fn entries() -> Vec<Entry> {
@@ -61,6 +62,20 @@ fn along_axes() -> Vec<Entry> {
         Entry::layer("Softmin", |case| Ok(Softmin::new(case.get("dim")?))),
         Entry::layer("LogSoftmax", |case| Ok(LogSoftmax::new(case.get("dim")?))),
         Entry::layer("Softmax2d", |_| Ok(Softmax2d)),
+        Entry::layer_with(
+            "AdaptiveLogSoftmaxWithLoss",
+            |case| {
+                let cutoffs: Vec<usize> = case.get("cutoffs")?;
+                let config = AdaptiveLogSoftmaxConfig::new(case.get("in_features")?, case.get("n_classes")?, &cutoffs);
+                let config = config.div_value(case.get_or("div_value", 4.0)?);
+                Ok(config.head_bias(case.get_or("head_bias", false)?).build(&mut case.rng())?)
+            },
+            |layer, case, x| {
+                let labels = case.arg("target", x[0].dtype()).ok_or("the case has no target")?;
+                let (output, loss) = layer.forward(&x[0], &labels)?;
+                Ok(vec![output, loss])
+            },
+        ),
         Entry::layer("Glu", |case| Ok(Glu::new().axis(case.get("dim")?))),
         Entry::layer("SwiGlu", |case| Ok(SwiGlu::new().axis(case.get("dim")?))).note(GATED),
         Entry::layer("GeGlu", |case| Ok(GeGlu::new().axis(case.get("dim")?))).note(GATED),

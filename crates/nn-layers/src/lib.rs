@@ -42,6 +42,7 @@ mod activation_piecewise;
 mod prelu;
 mod softmax;
 mod gated;
+mod adaptive_softmax;
 mod dropout;
 mod gaussian;
 mod norm;
@@ -81,6 +82,7 @@ pub use activation_piecewise::{Hardshrink, Hardsigmoid, Hardswish, Hardtanh, Rel
 pub use activation_smooth::{Celu, Elu, LogSigmoid, Mish, Selu, Softplus, Softsign, Tanhshrink};
 pub use adaptive_pool::{AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, GlobalAvgPool};
 pub use adaptive_pool::{AdaptiveMaxPool, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AdaptiveMaxPool3d, GlobalMaxPool};
+pub use adaptive_softmax::{AdaptiveLogSoftmaxConfig, AdaptiveLogSoftmaxWithLoss};
 pub use batch_norm::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, BatchNormConfig};
 pub use bilinear::Bilinear;
 pub use branches::{Parallel, Residual};
