@@ -97,8 +97,6 @@ def cases(family):
     for case, groups, shape in (("image", 2, (2, 6, 2, 3)), ("sequence", 3, (2, 6, 4)), ("alone", 1, (2, 3, 2, 2))):
         layer("ChannelShuffle", case, nn.ChannelShuffle, shape, dict(groups=groups))
 
-    layer("Flatten", "plain", nn.Flatten, (2, 3, 4), {})
-    layer("Flatten", "empty_batch", nn.Flatten, (0, 3, 4), {})
     for case, start, end in (("middle", 1, 2), ("from_the_end", -3, -2), ("all", 0, -1), ("nothing", 2, 2)):
         layer("FlattenAxes", case, nn.Flatten, (2, 3, 1, 4), dict(start_dim=start, end_dim=end))
     for case, axis, sizes in (("middle", 1, (2, 3)), ("last", -1, (2, 1, 2)), ("as_it_is", 1, (6,))):

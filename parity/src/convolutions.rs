@@ -32,7 +32,6 @@ pub(crate) fn entries() -> Vec<Entry> {
         Entry::layer("PixelShuffle", |case| Ok(PixelShuffle::new(case.get("upscale_factor")?)?)),
         Entry::layer("PixelUnshuffle", |case| Ok(PixelUnshuffle::new(case.get("downscale_factor")?)?)),
         Entry::layer("ChannelShuffle", |case| Ok(ChannelShuffle::new(case.get("groups")?)?)),
-        Entry::layer("Flatten", |_| Ok(Flatten)),
         Entry::layer("FlattenAxes", |case| Ok(FlattenAxes::new(case.get("start_dim")?, case.get("end_dim")?))),
         Entry::layer("Unflatten", |case| {
             Ok(Unflatten::new(case.get("dim")?, case.get::<Vec<usize>>("unflattened_size")?)?)
