@@ -38,6 +38,7 @@ loss! {
 
 impl Dice {
     fn of(&self, output: &Var, targets: &Tensor) -> Result<Var> {
+        not_negative("dice", &[("smooth", self.smooth)])?;
         self.reduction.of("dice", &index("dice", output, targets, [0.5, 0.5], self.smooth / 2.0)?)
     }
 }
@@ -70,15 +71,19 @@ loss! {
 
 impl Tversky {
     fn of(&self, output: &Var, targets: &Tensor) -> Result<Var> {
+        not_negative("tversky", &[("alpha", self.alpha), ("beta", self.beta), ("smooth", self.smooth)])?;
         self.reduction.of("tversky", &index("tversky", output, targets, [self.alpha, self.beta], self.smooth)?)
     }
 }
 
+fn not_negative(op: &'static str, numbers: &[(&str, f64)]) -> Result<()> {
+    let check =
+        |(name, number): &(&str, f64)| expect_that(*number >= 0.0, op, format!("{name} is {number}"), "use 0 or more");
+    numbers.iter().try_for_each(check)
+}
+
 fn index(op: &'static str, output: &Var, targets: &Tensor, [alpha, beta]: [f64; 2], smooth: f64) -> Result<Var> {
     let t = expect_alike(op, output, targets)?;
-    for (name, number) in [("alpha", alpha), ("beta", beta), ("smooth", smooth)] {
-        expect_that(number >= 0.0, op, format!("{name} is {number}"), "use 0 or more")?;
-    }
     let n = output.shape().first().copied().unwrap_or(1);
     let samples = [n, output.len() / n.max(1)];
     let (p, t) = (output.reshape(samples)?, t.reshape(samples)?);
@@ -118,6 +123,6 @@ mod tests {
         let (p, t) = (Var::from(Tensor::from([[0.5f64]])), Tensor::from([[1.0f64]]));
         let found = text(Tversky::new().alpha(-0.5).loss(&p, &t));
         assert_eq!(found, "tversky: alpha is -0.5; help: use 0 or more");
-        assert_eq!(text(Dice::new().smooth(-2.0).loss(&p, &t)), "dice: smooth is -1; help: use 0 or more");
+        assert_eq!(text(Dice::new().smooth(-2.0).loss(&p, &t)), "dice: smooth is -2; help: use 0 or more");
     }
 }
