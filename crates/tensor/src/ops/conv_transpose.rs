@@ -207,9 +207,9 @@ impl Phase {
                 turn([pixels.len(), channels], sums, channels, &mut out[pixels[0]..], plane);
                 continue;
             }
-            for c in 0..channels {
-                for (i, &pixel) in pixels.iter().enumerate() {
-                    out[c * plane + pixel] = sums[i * channels + c];
+            for (c, out) in out.chunks_exact_mut(plane).enumerate() {
+                for (&pixel, sums) in pixels.iter().zip(sums.chunks_exact(channels)) {
+                    out[pixel] = sums[c];
                 }
             }
         }
