@@ -164,7 +164,7 @@ impl Var {
             let what = format!("dy is {} {}, the value {} {}", dy.dtype(), dy.shape(), self.dtype(), self.shape());
             return Err(Error::graph(op, what, "a gradient has the shape and type of its value"));
         }
-        let only = targets.map(|targets| Only::new(targets, [output.node.clone()].into_iter())).transpose()?;
+        let only = targets.map(|targets| Only::new(targets, vec![output.node.clone()])).transpose()?;
         let found = walk(op, vec![(output, dy)], pass, mode, only)?;
         Ok(Grads::collected(found, pass))
     }

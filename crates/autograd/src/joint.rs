@@ -120,7 +120,7 @@ pub fn record_fused_outputs<const N: usize, const M: usize>(
         let inputs = xs.map(Var::clone);
         Arc::new(move |dys, want| match quiet(&dys) {
             true => run(&kernel, outputs, dys, want),
-            false => replay(op, &twin, &inputs, dys, want),
+            false => replay(op, &|xs| Ok(twin(array(xs))?.into()), &inputs, dys, want),
         })
     })?;
     Ok(array(ys))
@@ -187,12 +187,24 @@ fn record_joint(
     xs: &[&Var],
     rule: impl FnOnce() -> Arc<JointRule>,
 ) -> Result<Vec<Var>> {
+    let mut rule = Some(rule);
+    joint_outputs(op, ys, xs, &mut || rule.take().map(|rule| rule()))
+}
+
+/// [`record_joint`], compiled once; `rule` gives the rule when it is first asked.
+fn joint_outputs(
+    op: &'static str,
+    ys: Vec<Tensor>,
+    xs: &[&Var],
+    rule: &mut dyn FnMut() -> Option<Arc<JointRule>>,
+) -> Result<Vec<Var>> {
     let Meeting { pass, loose } = Meeting::of(op, xs)?;
     let node = pass.as_ref().and_then(|pass| {
         pass.look(op, &ys, || xs.iter().copied());
         let parents: Vec<Option<Parent>> = xs.iter().map(|x| x.parent()).collect();
         let records = parents.iter().any(Option::is_some) && pass.records(|| parents.iter().flatten());
-        records.then(|| pass.node(op, None, &ys, Rules::Joint(parents, rule())))
+        let rule = if records { rule() } else { None };
+        rule.map(|rule| pass.node(op, None, &ys, Rules::Joint(parents, rule)))
     });
     let var = |(out, value)| Var { value, node: node.clone(), out: out as u32, pass: pass.clone(), loose };
     Ok(ys.into_iter().enumerate().map(var).collect())
@@ -223,27 +235,27 @@ fn run<const N: usize, const M: usize>(
 }
 
 /// Differentiates the twin of a fused op, in such a way that the gradients are recorded.
-fn replay<const N: usize, const M: usize>(
+fn replay(
     op: &'static str,
-    twin: &impl Fn([Var; N]) -> Result<[Var; M]>,
-    inputs: &[Var; N],
+    twin: &dyn Fn(Vec<Var>) -> Result<Vec<Var>>,
+    inputs: &[Var],
     dys: Vec<Option<Var>>,
     want: &[bool],
 ) -> Result<Vec<Option<Var>>> {
     // Each input gets a name of its own: one value may be two inputs, and one input may be made from another.
-    let mut names = Vec::with_capacity(N);
+    let mut names = Vec::with_capacity(inputs.len());
     for (x, &want) in inputs.iter().zip(want) {
         names.push(if want { record("input", x.value.clone()).pull(x, Ok).done()? } else { x.clone() });
     }
-    let ys = twin(from_fn(|i| names[i].clone()))?;
+    let ys = twin(names.clone())?;
     let pairs = ys.iter().zip(dys).filter_map(|(y, dy)| Some((y.parent()?, dy?)));
     let seeds: Vec<(Parent, Var)> = pairs.collect();
-    let Some(pass) = seeds.first().and_then(|(_, dy)| dy.pass.clone()) else { return Ok(vec![None; N]) };
+    let Some(pass) = seeds.first().and_then(|(_, dy)| dy.pass.clone()) else { return Ok(vec![None; inputs.len()]) };
 
     let wanted = names.iter().zip(want).map(|(x, &want)| if want { x.key() } else { None });
     let wanted: Vec<Option<Key>> = wanted.collect();
     let targets: BTreeSet<Key> = wanted.iter().copied().flatten().collect();
-    let only = Only::new(targets, seeds.iter().map(|(y, _)| y.node.clone()))?;
+    let only = Only::new(targets, seeds.iter().map(|(y, _)| y.node.clone()).collect())?;
     let mut found = walk(op, seeds, &pass, Walk::WithGraph, Some(only))?;
     Ok(wanted.into_iter().map(|key| found.grads.remove(&key?).flatten()).collect())
 }

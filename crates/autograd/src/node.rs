@@ -121,7 +121,7 @@ pub(crate) fn walk(
             Rules::Part(_, again) => {
                 let ys = again()?;
                 if let Some(only) = &mut front.only {
-                    only.look(ys.iter().filter_map(|y| y.node.clone()), node.seq + 1)?;
+                    only.look(ys.iter().filter_map(|y| y.node.clone()).collect(), node.seq + 1)?;
                 }
                 for (y, dy) in ys.into_iter().zip(dys) {
                     if let (Some(output), Some(dy)) = (y.parent(), dy) {
@@ -218,7 +218,7 @@ pub(crate) struct Only {
 
 impl Only {
     /// Looks from the outputs down for nodes with a path to a target.
-    pub(crate) fn new(targets: BTreeSet<Key>, outputs: impl Iterator<Item = Arc<Node>>) -> Result<Self> {
+    pub(crate) fn new(targets: BTreeSet<Key>, outputs: Vec<Arc<Node>>) -> Result<Self> {
         // Nothing older than the oldest target leads to one; a parameter's leaves may be anywhere.
         let floor = |key: &Key| if let Key::Value(_, seq, _) = key { *seq } else { 0 };
         let oldest = targets.iter().map(floor).min().unwrap_or(u64::MAX);
@@ -228,9 +228,8 @@ impl Only {
     }
 
     /// Looks at the nodes from `oldest` on; those before have been looked at, or are of no use.
-    fn look(&mut self, outputs: impl Iterator<Item = Arc<Node>>, oldest: u64) -> Result<()> {
+    fn look(&mut self, mut stack: Vec<Arc<Node>>, oldest: u64) -> Result<()> {
         let mut below = BTreeMap::new();
-        let mut stack: Vec<Arc<Node>> = outputs.collect();
         while let Some(node) = stack.pop() {
             if node.seq < oldest || below.contains_key(&node.seq) {
                 continue;

@@ -4,7 +4,7 @@
 //! The ops of this crate and users' own ops are written with the same functions.
 
 use crate::few::Few;
-use crate::node::{Edge, EdgeRule, Node, Rules};
+use crate::node::{Edge, EdgeRule, Node, Parent, Rules};
 use crate::{Error, Pass, Result, Var};
 use maplet_tensor::Tensor;
 use std::sync::Arc;
@@ -98,10 +98,15 @@ impl<'x> Record<'x> {
     }
 
     fn edge(&mut self, x: &'x Var, rule: impl FnOnce(&Tensor) -> Arc<EdgeRule>) {
-        self.meet(x, x.loose);
-        if let (Some(parent), false) = (x.parent(), x.is_quiet()) {
+        if let Some(parent) = self.parent(x) {
             self.edges.push(Edge { parent, rule: rule(&self.y) });
         }
+    }
+
+    /// Where the gradient of `x` goes, if it wants one.
+    fn parent(&mut self, x: &'x Var) -> Option<Parent> {
+        self.meet(x, x.loose);
+        if x.is_quiet() { None } else { x.parent() }
     }
 
     /// The input `x` takes part but gets no gradient: an index, a mask, the argument of a comparison.
