@@ -1,5 +1,6 @@
 //! [`MultiheadAttention`]: attention between projections, several heads side by side.
 
+use super::cache::Caches;
 use super::{AttentionMasks, KvCache};
 use crate::init::{self, Gain};
 use crate::plan::{Draft, Plan, batched, weight_shape};
@@ -247,7 +248,8 @@ impl MultiheadAttention {
     /// Token by token, or with any other cut, this gives the outputs of [`AttentionMasks::causal`] on all at once.
     ///
     /// # Errors
-    /// Shapes that do not fit, or extra keys ([`bias_kv`](Self::bias_kv), [`add_zero_attn`](Self::add_zero_attn)).
+    /// Shapes that do not fit, or extra keys ([`bias_kv`](Self::bias_kv), [`add_zero_attn`](Self::add_zero_attn)). The
+    /// cache stays as it was.
     pub fn decode(&self, x: &Var, cache: &mut KvCache) -> Result<Var> {
         if self.extra() > 0 {
             let what = "keys that come after those of the data have no place in a cache";
@@ -257,23 +259,27 @@ impl MultiheadAttention {
         let first = cache.len();
         let q = self.project_queries(&rows)?;
         let [k, v] = self.project_memory(&rows, &rows)?;
-        let [k, v] = cache.append(k, v)?;
         let options = AttentionOptions::new().causal_from(first).dropout(self.dropout);
-        self.finish(x, &q.multi_head_attention(&k, &v, self.num_heads, &options)?)
+        cache.undo_on_error(|cache| {
+            let [k, v] = cache.append(k, v)?;
+            self.finish(x, &q.multi_head_attention(&k, &v, self.num_heads, &options)?)
+        })
     }
 
     /// As [`attend`](Self::attend) with `memory` as keys and values, whose projections are made at the first call and
     /// kept in `cache`.
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not fit. The cache stays as it was.
     pub fn decode_memory(&self, x: &Var, memory: &Var, masks: &AttentionMasks, cache: &mut KvCache) -> Result<Var> {
         let q = self.project_queries(&self.batched(x)?)?;
-        let [k, v] = cache.once(|| {
-            let memory = self.batched(memory)?;
-            self.project_memory(&memory, &memory)
-        })?;
-        self.finish(x, &self.look(&q, [&k, &v], masks)?)
+        cache.undo_on_error(|cache| {
+            let [k, v] = cache.once(|| {
+                let memory = self.batched(memory)?;
+                self.project_memory(&memory, &memory)
+            })?;
+            self.finish(x, &self.look(&q, [&k, &v], masks)?)
+        })
     }
 
     /// Keys that come after those of the data.

@@ -51,9 +51,10 @@ impl KvCache {
             let what = format!("{} positions were seen, {len} cannot stay", self.len());
             return Err(Error::new("truncate", what, "keep fewer"));
         }
-        if let Some([k, v]) = &self.seen {
-            self.seen = Some([k.slice(1, 0, len)?, v.slice(1, 0, len)?]);
-        }
+        self.seen = match &self.seen {
+            Some([k, v]) if len > 0 => Some([k.slice(1, 0, len)?, v.slice(1, 0, len)?]),
+            _ => None,
+        };
         Ok(())
     }
 
@@ -70,8 +71,8 @@ impl KvCache {
 
     /// The keys and values `[n, t, ..]` of all positions, of which these are the latest.
     pub(crate) fn append(&mut self, k: Var, v: Var) -> Result<[Var; 2]> {
-        let seen = match self.seen.take() {
-            Some([seen_k, seen_v]) => [Var::concat(&[&seen_k, &k], 1)?, Var::concat(&[&seen_v, &v], 1)?],
+        let seen = match &self.seen {
+            Some([seen_k, seen_v]) => [Var::concat(&[seen_k, &k], 1)?, Var::concat(&[seen_v, &v], 1)?],
             None => [k, v],
         };
         Ok(self.seen.insert(seen).clone())
@@ -83,5 +84,36 @@ impl KvCache {
             Some(seen) => Ok(seen.clone()),
             None => Ok(self.seen.insert(make()?).clone()),
         }
+    }
+}
+
+/// One cache or several.
+pub(super) trait Caches {
+    /// All of them.
+    fn each(&mut self) -> Vec<&mut KvCache>;
+
+    /// What `step` gives. After an error every cache is as long as before: a stack whose later layer fails has not
+    /// advanced the earlier ones.
+    fn undo_on_error<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let lens: Vec<usize> = self.each().iter().map(|cache| cache.len()).collect();
+        let found = step(self);
+        if found.is_err() {
+            for (cache, len) in self.each().into_iter().zip(lens) {
+                cache.truncate(len)?;
+            }
+        }
+        found
+    }
+}
+
+impl Caches for KvCache {
+    fn each(&mut self) -> Vec<&mut KvCache> {
+        vec![self]
+    }
+}
+
+impl<C: Caches> Caches for [C] {
+    fn each(&mut self) -> Vec<&mut KvCache> {
+        self.iter_mut().flat_map(C::each).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! [`TransformerDecoderLayer`] and [`TransformerDecoder`]: positions that look at each other and at a memory.
 
+use super::cache::Caches;
 use super::encoder::{check_caches, finish};
 use super::{AttentionMasks, Block, KvCache, MultiheadAttention, TransformerConfig, TransformerMasks};
 use crate::{LayerNorm, Linear, Result};
@@ -75,14 +76,15 @@ impl TransformerDecoderLayer {
     /// The output for the next positions of the target: see [`TransformerDecoder::decode`].
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not fit. The cache stays as it was.
     pub fn decode(&self, tgt: &Var, memory: &Var, masks: &AttentionMasks, cache: &mut DecoderCache) -> Result<Var> {
-        let DecoderCache { own, memory: kept } = cache;
-        self.layer(
-            tgt,
-            |x| self.self_attn.decode(x, own),
-            |x| self.multihead_attn.decode_memory(x, memory, masks, kept),
-        )
+        cache.undo_on_error(|DecoderCache { own, memory: kept }| {
+            self.layer(
+                tgt,
+                |x| self.self_attn.decode(x, own),
+                |x| self.multihead_attn.decode_memory(x, memory, masks, kept),
+            )
+        })
     }
 
     fn layer(
@@ -105,6 +107,12 @@ pub struct DecoderCache {
     pub own: KvCache,
     /// The memory, from the first step on.
     pub memory: KvCache,
+}
+
+impl Caches for DecoderCache {
+    fn each(&mut self) -> Vec<&mut KvCache> {
+        vec![&mut self.own, &mut self.memory]
+    }
 }
 
 /// Decoder layers one after the other, and perhaps a norm.
@@ -152,11 +160,13 @@ impl TransformerDecoder {
     /// mask. `masks` are the memory's; the memory is projected at the first call.
     ///
     /// # Errors
-    /// Shapes that do not fit, or another number of caches than of layers.
+    /// Shapes that do not fit, or another number of caches than of layers. The caches stay as they were.
     pub fn decode(&self, tgt: &Var, memory: &Var, masks: &AttentionMasks, caches: &mut [DecoderCache]) -> Result<Var> {
         check_caches(caches.len(), self.layers.len())?;
-        let mut pairs = self.layers.iter().zip(caches);
-        let y = pairs.try_fold(tgt.clone(), |x, (layer, cache)| layer.decode(&x, memory, masks, cache))?;
-        finish(&self.norm, y)
+        caches.undo_on_error(|caches| {
+            let mut pairs = self.layers.iter().zip(caches);
+            let y = pairs.try_fold(tgt.clone(), |x, (layer, cache)| layer.decode(&x, memory, masks, cache))?;
+            finish(&self.norm, y)
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! [`TransformerEncoderLayer`] and [`TransformerEncoder`]: positions that look at each other.
 
+use super::cache::Caches;
 use super::{AttentionMasks, Block, KvCache, MultiheadAttention, TransformerConfig};
 use crate::plan::{Draft, Plan, batched};
 use crate::step::Spec;
@@ -67,9 +68,9 @@ impl TransformerEncoderLayer {
     /// The output for the next positions of a sequence: see [`MultiheadAttention::decode`].
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not fit. The cache stays as it was.
     pub fn decode(&self, x: &Var, cache: &mut KvCache) -> Result<Var> {
-        self.layer(x, |x| self.self_attn.decode(x, cache))
+        cache.undo_on_error(|cache| self.layer(x, |x| self.self_attn.decode(x, cache)))
     }
 
     fn layer(&self, x: &Var, attention: impl FnOnce(&Var) -> Result<Var>) -> Result<Var> {
@@ -153,12 +154,14 @@ impl TransformerEncoder {
     /// a causal mask.
     ///
     /// # Errors
-    /// Shapes that do not fit, or another number of caches than of layers.
+    /// Shapes that do not fit, or another number of caches than of layers. The caches stay as they were.
     pub fn decode(&self, x: &Var, caches: &mut [KvCache]) -> Result<Var> {
         check_caches(caches.len(), self.layers.len())?;
-        let mut pairs = self.layers.iter().zip(caches);
-        let y = pairs.try_fold(x.clone(), |x, (layer, cache)| layer.decode(&x, cache))?;
-        finish(&self.norm, y)
+        caches.undo_on_error(|caches| {
+            let mut pairs = self.layers.iter().zip(caches);
+            let y = pairs.try_fold(x.clone(), |x, (layer, cache)| layer.decode(&x, cache))?;
+            finish(&self.norm, y)
+        })
     }
 }
 

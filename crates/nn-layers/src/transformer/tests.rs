@@ -159,6 +159,45 @@ fn decoding_with_a_cache_equals_the_causal_pass() {
 }
 
 #[test]
+fn an_error_leaves_the_caches_as_they_were() {
+    let mut rng = Rng::new(1);
+    let (x, memory) = (normal(&[1, 1, 8], 1), normal(&[1, 3, 8], 2));
+    let (mut layer, mut cache) = (attention(), KvCache::new());
+    layer.decode(&x, &mut cache).unwrap();
+    assert!(layer.decode(&normal(&[2, 1, 8], 3), &mut cache).is_err()); // two samples where one was seen
+    assert_eq!(cache.len(), 1);
+    layer.out_proj = Linear::new(4, 8, &mut rng).unwrap(); // fails behind the attention
+    assert!(layer.decode(&x, &mut cache).is_err());
+    assert_eq!(cache.len(), 1);
+    assert!(layer.decode_memory(&x, &memory, &AttentionMasks::new(), &mut KvCache::new()).is_err());
+
+    // The second layer fails, at its end: the first one must not have advanced.
+    let mut encoder = config().encoder(&mut rng).unwrap();
+    let mut caches = encoder.caches();
+    let fits = encoder.decode(&x, &mut caches).unwrap();
+    let works = std::mem::replace(&mut encoder.layers[1].linear2, Linear::new(3, 8, &mut rng).unwrap());
+    assert!(encoder.layers[1].decode(&x, &mut caches[1]).is_err());
+    assert!(encoder.decode(&x, &mut caches).is_err());
+    assert_eq!(caches.iter().map(KvCache::len).collect::<Vec<_>>(), [1, 1]);
+    encoder.layers[1].linear2 = works;
+    let again = encoder.decode(&x, &mut caches).unwrap();
+    let mut fresh = encoder.caches();
+    assert_near(&encoder.decode(&x, &mut fresh).unwrap(), &fits);
+    assert_near(&encoder.decode(&x, &mut fresh).unwrap(), &again);
+
+    // A memory of two samples for a target of one is forgotten again, also by the first layer.
+    let decoder = config().decoder(&mut rng).unwrap();
+    let mut caches = decoder.caches();
+    let masks = AttentionMasks::new();
+    assert!(decoder.decode(&x, &normal(&[2, 3, 8], 4), &masks, &mut caches).is_err());
+    assert!(caches.iter().all(|cache| cache.own.is_empty() && cache.memory.is_empty()));
+    assert_near(
+        &decoder.decode(&x, &memory, &masks, &mut caches).unwrap(),
+        &decoder.forward(&x, &memory, &TransformerMasks::default()).unwrap(),
+    );
+}
+
+#[test]
 fn every_way_to_say_a_mask_means_the_same() {
     let (layer, x) = (attention(), normal(&[2, 4, 8], 8));
     let with = |masks: AttentionMasks| layer.self_attend(&x, &masks).unwrap();
