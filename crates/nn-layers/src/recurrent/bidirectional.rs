@@ -77,7 +77,8 @@ impl<M: Module> Bidirectional<M> {
     /// outputs beyond it are zeros. The layers see no lengths, so they must not look ahead.
     ///
     /// # Errors
-    /// Those of the layers, and lengths that are not one of `1..=t` for each sequence.
+    /// Those of the layers, a layer that does not keep the first two axes, and lengths that are not one of `1..=t` for
+    /// each sequence.
     pub fn forward_with(&self, x: &Var, lengths: Option<&[usize]>) -> Result<Var> {
         let shape = x.shape();
         let &[first, second, ..] = shape.sizes() else {
@@ -86,8 +87,9 @@ impl<M: Module> Bidirectional<M> {
         };
         let sequences = Sequences { first, second, batch_first: self.batch_first, lengths };
         sequences.check()?;
-        let a = sequences.without_padding(&self.forward_layer.forward(x)?)?;
-        let b = sequences.reverse(&self.backward_layer.forward(&sequences.reverse(x)?)?)?;
+        let a = sequences.without_padding(&sequences.kept(self.forward_layer.forward(x)?)?)?;
+        let b = sequences.kept(self.backward_layer.forward(&sequences.reverse(x)?)?)?;
+        let b = sequences.reverse(&b)?;
         let b = sequences.without_padding(&b)?;
         Ok(match self.merge {
             Merge::Concat => Var::concat(&[&a, &b], -1)?,
@@ -116,6 +118,17 @@ impl Sequences<'_> {
     fn check(&self) -> Result<()> {
         let (batch, steps) = if self.batch_first { (self.first, self.second) } else { (self.second, self.first) };
         self.lengths.map_or(Ok(()), |lengths| Ok(check_lengths("bidirectional", lengths, batch, steps)?))
+    }
+
+    /// What a layer made of the sequences, if they are still sequences.
+    fn kept(&self, y: Var) -> Result<Var> {
+        match y.shape().sizes() {
+            [first, second, ..] if [first, second] == [&self.first, &self.second] => Ok(y),
+            _ => {
+                let what = format!("[{}, {}, ..] went into a layer, {} came out", self.first, self.second, y.shape());
+                Err(Error::new("bidirectional", what, "keep the first two axes"))
+            }
+        }
     }
 
     /// `value(place, step, length)` of each step, with its place among all and its sequence's length.
@@ -217,5 +230,17 @@ mod tests {
         assert_eq!(run(Merge::Mul), [7.0, 18.0, 28.0]);
         let text = layer(Merge::Sum).forward_with(&x, Some(&[4])).err().unwrap().to_string();
         assert_eq!(text, "bidirectional: length 4 of sequence 0, which has 3 steps; help: use 1 to 3");
+        let loses: [fn(&Var) -> Result<Var>; 3] =
+            [|x| Ok(x.sum(.., false)?), |x| Ok(x.sum(0, false)?.squeeze(0)?), |x| Ok(x.slice(0, 0, 1)?)];
+        for (loses, came) in loses.into_iter().zip(["[]", "[1]", "[1, 1, 1]"]) {
+            for lengths in [None, Some(&[2][..])] {
+                for layer in [Bidirectional::new(func(loses), func(sums)), Bidirectional::new(func(sums), func(loses))]
+                {
+                    let text = layer.forward_with(&x, lengths).err().unwrap().to_string();
+                    let expected = format!("bidirectional: [3, 1, ..] went into a layer, {came} came out");
+                    assert_eq!(text, format!("{expected}; help: keep the first two axes"));
+                }
+            }
+        }
     }
 }
