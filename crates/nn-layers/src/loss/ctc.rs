@@ -87,8 +87,9 @@ pub fn ctc(log_probs: &Var, targets: &Tensor, input_lengths: &[usize], target_le
 
 /// Labels that stand in a row, as rows of one length.
 fn padded(targets: &Tensor, lengths: &[usize]) -> Result<Tensor> {
-    let total: usize = lengths.iter().sum();
-    if targets.dtype() != DType::I64 || targets.len() != total {
+    let total = lengths.iter().try_fold(0usize, |total, &length| total.checked_add(length));
+    if targets.dtype() != DType::I64 || total != Some(targets.len()) {
+        let total = total.map_or("more than can be counted".to_string(), |total| total.to_string());
         let what = format!("targets are {} {}, the target lengths sum to {total}", targets.dtype(), targets.shape());
         return Err(Error::new("ctc", what, "give i64 labels one after the other, or rows with padding"));
     }
@@ -159,6 +160,10 @@ mod tests {
     fn misfits_are_explained() {
         let found = text(ctc(&uniform(4, 2), &Tensor::from([1i64, 1, 1]), &[4, 4], &[2, 2]));
         let expected = "ctc: targets are i64 [3], the target lengths sum to 4; \
+                        help: give i64 labels one after the other, or rows with padding";
+        assert_eq!(found, expected);
+        let found = text(ctc(&uniform(4, 2), &Tensor::from([1i64]), &[4, 4], &[usize::MAX, 2])); // wraps around to 1
+        let expected = "ctc: targets are i64 [1], the target lengths sum to more than can be counted; \
                         help: give i64 labels one after the other, or rows with padding";
         assert_eq!(found, expected);
         let found = text(ctc(&uniform(4, 1), &Tensor::from([[1i64]]), &[5], &[1]));
