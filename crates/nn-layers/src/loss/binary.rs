@@ -63,7 +63,7 @@ loss! {
     /// PyTorch: `nn.BCELoss`; Keras: `losses.BinaryCrossentropy`.
     ///
     /// # Errors
-    /// A probability outside 0 to 1; another shape or type.
+    /// A probability or a target outside 0 to 1; another shape or type.
     ///
     /// # Numerics
     /// Logarithms are kept above −100, and the divisor `p (1 − p)` of the gradient above 1e−12, as in PyTorch.
@@ -93,13 +93,20 @@ impl Bce {
 }
 
 fn each_bce<T: Float>(probs: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    if let Some(at) = probs.as_slice::<T>()?.iter().position(|p| !(T::zero()..=T::one()).contains(p)) {
-        let what = format!("output {at} is {}", probs.as_slice::<T>()?[at]);
-        return Err(Error::new("bce", what, "probabilities are from 0 to 1: for logits there is bce_with_logits"));
-    }
+    expect_shares::<T>("output", probs, "probabilities are from 0 to 1: for logits there is bce_with_logits")?;
+    expect_shares::<T>("target", targets, "targets are from 0, for no, to 1, for yes")?;
     let kept = |log: T| log.max(T::from_f64(-100.0));
     let each = |p: T, t: T| -(t * kept(p.ln()) + (T::one() - t) * kept((-p).ln_1p()));
     Ok(probs.zip::<T>(targets, each)?)
+}
+
+/// Refuses what is not from 0 to 1.
+fn expect_shares<T: Float>(name: &str, shares: &Tensor, help: &str) -> Result<()> {
+    let shares = shares.as_slice::<T>()?;
+    match shares.iter().position(|share| !(T::zero()..=T::one()).contains(share)) {
+        Some(at) => Err(Error::new("bce", format!("{name} {at} is {}", shares[at]), help)),
+        None => Ok(()),
+    }
 }
 
 loss! {
@@ -210,6 +217,10 @@ mod tests {
         let found = text(bce(&Tensor::from([0.5f32, 1.5]).into(), &Tensor::from([1.0f32, 1.0])));
         let expected = "bce: output 1 is 1.5; help: probabilities are from 0 to 1: for logits there is bce_with_logits";
         assert_eq!(found, expected);
+        for (target, shown) in [(-1.0, "-1"), (1.5, "1.5"), (f32::NAN, "NaN")] {
+            let found = text(bce(&Tensor::from([0.5f32, 0.5]).into(), &Tensor::from([1.0f32, target])));
+            assert_eq!(found, format!("bce: target 1 is {shown}; help: targets are from 0, for no, to 1, for yes"));
+        }
     }
 
     #[test]
