@@ -1,5 +1,6 @@
 //! Smooth activations beyond the everyday ones, as layers.
 
+use crate::Result;
 use crate::activation::{activation, expect_that};
 
 activation! {
@@ -36,11 +37,11 @@ activation! {
     /// # Reference
     /// Barron (2017), "Continuously Differentiable Exponential Linear Units".
     pub struct Celu {
-        /// Minus the value far below 0, 1; not 0.
+        /// Minus the value far below 0, 1; finite and not 0. If it is negative, the values fall without end.
         alpha = 1.0,
     }
     celu = |x| {
-        expect_that(alpha != 0.0, "celu", format!("alpha is {alpha}"), "use a positive number")?;
+        expect_divisor("celu", "alpha", alpha)?;
         Ok(x.celu(alpha))
     }
 }
@@ -63,15 +64,21 @@ activation! {
     /// # Ok::<(), maplet_nn_layers::Error>(())
     /// ```
     pub struct Softplus {
-        /// How sharp the bend is, 1; not 0.
+        /// How sharp the bend is, 1; finite and not 0. If it is negative, the function is turned by half a circle.
         beta = 1.0,
         /// Where `beta · x` is above it the output is `x` itself, 20.
         threshold = 20.0,
     }
     softplus = |x| {
-        expect_that(beta != 0.0, "softplus", format!("beta is {beta}"), "use a positive number")?;
+        expect_divisor("softplus", "beta", beta)?;
         Ok(x.softplus(beta, threshold))
     }
+}
+
+/// What the input is divided by. Negative numbers are none that one wants, but the formula holds, as in PyTorch.
+fn expect_divisor(op: &'static str, name: &str, value: f64) -> Result<()> {
+    let possible = value.is_finite() && value != 0.0;
+    expect_that(possible, op, format!("{name} is {value}"), "use a finite number other than 0")
 }
 
 activation! {
@@ -146,12 +153,16 @@ mod tests {
 
     #[test]
     fn wrong_numbers_are_refused_when_a_model_is_built_and_when_it_runs() {
-        let text = "celu: alpha is 0; help: use a positive number";
+        let text = "celu: alpha is 0; help: use a finite number other than 0";
         let built = Sequential::input([2]).celu(0.0).build(1).err().unwrap().to_string();
         assert_eq!(built, format!("layer 0 (Celu 0): {text}"));
         let x = maplet_tensor::Tensor::from([1.0f32]).into();
-        assert_eq!(Celu::new().alpha(0.0).forward(&x).unwrap_err().to_string(), text);
-        let text = "softplus: beta is 0; help: use a positive number";
-        assert_eq!(Softplus::new().beta(0.0).forward(&x).unwrap_err().to_string(), text);
+        for wrong in [0.0, f64::NAN, f64::INFINITY] {
+            let help = "help: use a finite number other than 0";
+            let text = Celu::new().alpha(wrong).forward(&x).unwrap_err().to_string();
+            assert_eq!(text, format!("celu: alpha is {wrong}; {help}"));
+            let text = Softplus::new().beta(wrong).forward(&x).unwrap_err().to_string();
+            assert_eq!(text, format!("softplus: beta is {wrong}; {help}"));
+        }
     }
 }
