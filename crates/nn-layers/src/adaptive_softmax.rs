@@ -56,7 +56,7 @@ impl AdaptiveLogSoftmaxConfig {
         Self { in_features, borders: [cutoffs, &[n_classes]].concat(), div_value: 4.0, head_bias: false }
     }
 
-    /// By how much each cluster's inner layer is narrower than the one before, 4.
+    /// By how much each cluster's inner layer is narrower than the one before, 4; above 0.
     pub fn div_value(self, div_value: f64) -> Self {
         Self { div_value, ..self }
     }
@@ -69,18 +69,27 @@ impl AdaptiveLogSoftmaxConfig {
     /// The layer, with random weights.
     ///
     /// # Errors
-    /// Cutoffs that do not rise from 1 to below the number of classes, or a cluster whose inner layer has no features.
+    /// Cutoffs that do not rise from 1 to below the number of classes, a divisor that is not above 0, or a cluster whose
+    /// inner layer has no features.
     pub fn build(&self, rng: &mut Rng) -> Result<AdaptiveLogSoftmaxWithLoss> {
         let (borders, clusters) = (&self.borders, self.borders.len() - 1);
         if clusters == 0 || borders[0] == 0 || !borders.is_sorted_by(|a, b| a < b) {
             let what = format!("cutoffs {:?} of {} classes", &borders[..clusters], borders[clusters]);
             return Err(Error::new(OP, what, "they must rise, from 1 or more to below the number of classes"));
         }
-        let head = Linear::new(self.in_features, borders[0] + clusters, rng)?;
+        let (in_features, div_value) = (self.in_features, self.div_value);
+        if !(div_value > 0.0 && div_value.is_finite()) {
+            return Err(Error::new(OP, format!("div_value is {div_value}"), "use a finite number above 0"));
+        }
+        let head = Linear::new(in_features, borders[0] + clusters, rng)?;
         let mut tail = Vec::new();
         for i in 0..clusters {
-            let inner = (self.in_features as f64 / self.div_value.powi(i as i32 + 1)) as usize;
-            let narrow = Linear::new(self.in_features, inner, rng)?.without_bias();
+            let inner = (in_features as f64 / div_value.powi(i as i32 + 1)) as usize;
+            if inner == 0 {
+                let what = format!("in_features {in_features} / div_value {div_value}^{} is below 1", i + 1);
+                return Err(Error::new(OP, what, "use fewer cutoffs or a smaller div_value"));
+            }
+            let narrow = Linear::new(in_features, inner, rng)?.without_bias();
             tail.push([narrow, Linear::new(inner, borders[i + 1] - borders[i], rng)?.without_bias()]);
         }
         let head = if self.head_bias { head } else { head.without_bias() };
@@ -213,6 +222,17 @@ mod tests {
             let help = "help: they must rise, from 1 or more to below the number of classes";
             assert_eq!(found, format!("adaptive_log_softmax: cutoffs {cutoffs:?} of 20 classes; {help}"));
         }
+        let text = |div_value| {
+            let config = AdaptiveLogSoftmaxConfig::new(8, 20, &[5, 12]).div_value(div_value);
+            config.build(&mut Rng::new(1)).unwrap_err().to_string()
+        };
+        for wrong in [0.0, -2.0, f64::NAN, f64::INFINITY] {
+            let expected = format!("adaptive_log_softmax: div_value is {wrong}; help: use a finite number above 0");
+            assert_eq!(text(wrong), expected);
+        }
+        let expected = "adaptive_log_softmax: in_features 8 / div_value 4^2 is below 1; \
+                        help: use fewer cutoffs or a smaller div_value";
+        assert_eq!(text(4.0), expected);
         let (layer, x) = (layer(), Var::from(Tensor::zeros([2, 8], DType::F64)));
         let found = layer.forward(&x, &Tensor::from([1i64, 20])).unwrap_err().to_string();
         let expected = "adaptive_log_softmax: label 20 of sample 1 is outside 0..20; help: labels count classes from 0";
