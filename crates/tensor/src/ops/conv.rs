@@ -85,20 +85,25 @@ impl Tensor {
         let conv = Conv::new(op, x.shape(), w_shape.into(), window)?;
         conv.check_operands(op, x, self, None)?;
         conv.check_dy(op, self)?;
-        dispatch_float!(self.dtype(), op, T => {
-            let (volume, padded) = conv.padded::<T>(x);
-            let positions = conv.positions(volume);
-            let dy = self.slice_of::<T>();
-            let plane = positions.len();
-            Ok(conv.grad_weight::<T>(&padded, volume, &positions, |n, part, out| {
-                let dy = &dy[(n * conv.o + part * conv.o_group) * plane..];
-                turn([conv.o_group, plane], dy, plane, out, conv.o_group);
-            }))
-        })
+        conv.weight_grad(op, self, x)
     }
 }
 
 impl Conv {
+    /// Compiled here once, not by each crate that names a `D`; so are its neighbors.
+    fn weight_grad(&self, op: &'static str, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+        dispatch_float!(dy.dtype(), op, T => {
+            let (volume, padded) = self.padded::<T>(x);
+            let positions = self.positions(volume);
+            let dy = dy.slice_of::<T>();
+            let plane = positions.len();
+            Ok(self.grad_weight::<T>(&padded, volume, &positions, |n, part, out| {
+                let dy = &dy[(n * self.o + part * self.o_group) * plane..];
+                turn([self.o_group, plane], dy, plane, out, self.o_group);
+            }))
+        })
+    }
+
     fn output_of(
         &self,
         op: &'static str,

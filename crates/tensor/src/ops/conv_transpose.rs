@@ -35,8 +35,8 @@ impl Tensor {
 
     /// Transposed convolution: the adjoint of a convolution as a mapping of its own, then a bias for each channel.
     ///
-    /// `y[n, o, i·stride + p·dilation − padding, ..] = bias[o] + Σ x[n, c, i, ..] · weight[c, o, p, ..]`, over all `i` and
-    /// `p` that lead to the same place
+    /// `y[n, o, i·stride + p·dilation − padding, ..] = bias[o] + Σ x[n, c, i, ..] · weight[c, o, p, ..]`, over all
+    /// `i` and `p` that lead to the same place
     ///
     /// # Shapes
     /// - `self: [n, c, ..size]`, `weight: [c, o / groups, ..kernel]`, `bias: [o]`, output: `[n, o, ..]` with the sizes

@@ -196,8 +196,13 @@ impl Tensor {
     /// # Errors
     /// An axis out of range or named twice.
     pub fn flip(&self, axes: impl Into<Axes>) -> Result<Self> {
+        self.flipped(axes.into())
+    }
+
+    /// [`flip`](Self::flip), compiled here once and not by each crate that calls it.
+    fn flipped(&self, axes: Axes) -> Result<Self> {
         let shape = self.shape();
-        let mask = axes.into().mask("flip", &shape)?;
+        let mask = axes.mask("flip", &shape)?;
         Ok(dispatch!(self.dtype(), T => {
             let mut from = ArrayView::from_shape(IxDyn(&shape), self.slice_of::<T>()).expect("dense");
             (0..shape.rank()).filter(|&axis| mask[axis]).for_each(|axis| from.invert_axis(Axis(axis)));
@@ -213,7 +218,12 @@ impl Tensor {
     /// # Errors
     /// The shape does not broadcast to `shape`.
     pub fn broadcast_to(&self, shape: impl Into<Shape>) -> Result<Self> {
-        let (own, shape) = (self.shape(), shape.into());
+        self.repeated(shape.into())
+    }
+
+    /// [`broadcast_to`](Self::broadcast_to), compiled here once.
+    fn repeated(&self, shape: Shape) -> Result<Self> {
+        let own = self.shape();
         if own == shape {
             return Ok(self.clone());
         }

@@ -33,7 +33,7 @@ impl Tensor {
     /// # Errors
     /// Another rank or type, a pool that [`Pool::check`] refuses, or a window larger than the padded input.
     pub fn max_pool<const D: usize>(&self, pool: impl Into<Pool<D>>) -> Result<(Tensor, Tensor)> {
-        self.max_of(Window::<D>::name(MAX_POOL), &Windows::of_pool(MAX_POOL, self.shape(), &pool.into())?, |_| None)
+        self.max_of(Window::<D>::name(MAX_POOL), &Windows::of_pool(MAX_POOL, self.shape(), &pool.into())?, &|_| None)
     }
 
     /// As [`max_pool`](Self::max_pool), for windows that share the input out evenly, as many as `sizes` says.
@@ -44,7 +44,7 @@ impl Tensor {
         self.max_of(
             Window::<D>::name(ADAPTIVE_MAX),
             &Windows::adaptive(ADAPTIVE_MAX, self.shape(), sizes.into())?,
-            |_| None,
+            &|_| None,
         )
     }
 
@@ -76,7 +76,7 @@ impl Tensor {
         if let Some(sample) = samples.iter().find(|sample| !(0.0..=1.0).contains(*sample)) {
             return Err(Error::value(op, format!("a sample is {sample}"), "draw samples from 0 to 1"));
         }
-        self.max_of(op, &windows, |plane| {
+        self.max_of(op, &windows, &|plane| {
             let shift = std::array::from_fn(|side| samples[plane * D + side]);
             Windows::fractional(op, shape, kernel, sizes, shift).ok()
         })
@@ -87,7 +87,7 @@ impl Tensor {
         &self,
         op: &'static str,
         windows: &Windows,
-        of_plane: impl Fn(usize) -> Option<Windows> + Sync,
+        of_plane: &(dyn Fn(usize) -> Option<Windows> + Sync),
     ) -> Result<(Tensor, Tensor)> {
         let (plane, out) = (windows.plane(), windows.out_plane());
         dispatch_float!(self.dtype(), op, T => {
@@ -177,15 +177,7 @@ impl Tensor {
     /// Another rank or type, a pool that [`Pool::check`] refuses, or a window larger than the padded input.
     pub fn avg_pool<const D: usize>(&self, pool: impl Into<Pool<D>>) -> Result<Tensor> {
         let windows = Windows::of_pool(AVG_POOL, self.shape(), &pool.into())?;
-        let (plane, out) = (windows.plane(), windows.out_plane());
-        dispatch_float!(self.dtype(), Window::<D>::name(AVG_POOL), T => Ok(Tensor::build(windows.output, |y: &mut [T]| {
-            let (x, counts) = (self.slice_of::<T>(), windows.counts());
-            par::rows(y, out, windows.seen() as f64 * LOOK, |first, planes| {
-                for (i, y) in planes.chunks_mut(out).enumerate() {
-                    mean_plane(&windows, &counts, &x[(first + i) * plane..][..plane], y);
-                }
-            });
-        })))
+        self.mean_of(Window::<D>::name(AVG_POOL), &windows)
     }
 
     /// Adjoint of [`avg_pool`](Self::avg_pool); `self` is `dy`.
@@ -196,6 +188,23 @@ impl Tensor {
         let x_shape = x_shape.into();
         let windows = Windows::of_pool(AVG_POOL_GRAD, x_shape, &pool.into())?;
         let op = Window::<D>::name(AVG_POOL_GRAD);
+        self.mean_grad_of(op, x_shape, &windows)
+    }
+
+    /// Compiled here once, not by each crate that names a `D`; so is its neighbor.
+    fn mean_of(&self, op: &'static str, windows: &Windows) -> Result<Tensor> {
+        let (plane, out) = (windows.plane(), windows.out_plane());
+        dispatch_float!(self.dtype(), op, T => Ok(Tensor::build(windows.output, |y: &mut [T]| {
+            let (x, counts) = (self.slice_of::<T>(), windows.counts());
+            par::rows(y, out, windows.seen() as f64 * LOOK, |first, planes| {
+                for (i, y) in planes.chunks_mut(out).enumerate() {
+                    mean_plane(windows, &counts, &x[(first + i) * plane..][..plane], y);
+                }
+            });
+        })))
+    }
+
+    fn mean_grad_of(&self, op: &'static str, x_shape: Shape, windows: &Windows) -> Result<Tensor> {
         if self.shape() != windows.output {
             let what = format!("dy is {}, the output was {}", self.shape(), windows.output);
             return Err(Error::shape(op, what, "pass the gradient of the output"));
@@ -206,7 +215,7 @@ impl Tensor {
             par::rows(dx, plane, windows.seen() as f64 * LOOK, |first, planes| {
                 let mut parts = vec![T::zero(); counts.len()];
                 for (i, dx) in planes.chunks_mut(plane).enumerate() {
-                    mean_plane_grad(&windows, &counts, &dy[(first + i) * out..][..out], &mut parts, dx);
+                    mean_plane_grad(windows, &counts, &dy[(first + i) * out..][..out], &mut parts, dx);
                 }
             });
         })))

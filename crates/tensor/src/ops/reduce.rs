@@ -39,6 +39,7 @@ impl Tensor {
         Ok(self.sum_axes(&mask, shape))
     }
 
+    #[inline(never)] // else each crate that sums compiles it again
     fn sum_axes(&self, mask: &[bool; MAX_RANK], shape: Shape) -> Self {
         match self.dtype() {
             DType::F32 => fold::<f32, _>(self, mask, shape, 0.0, Number::plus),
@@ -78,8 +79,7 @@ impl Tensor {
     /// # Errors
     /// An axis out of range, named twice, or of size 0.
     pub fn max(&self, axes: impl Into<Axes>, keepdims: bool) -> Result<Self> {
-        let (mask, shape) = self.extreme_axes("max", axes.into(), keepdims)?;
-        with_function!(self.dtype(), T, f = T::larger => Ok(fold(self, &mask, shape, T::LEAST, f)))
+        self.greatest(axes.into(), keepdims)
     }
 
     /// The least element along the axes; NaN if there is one.
@@ -87,7 +87,17 @@ impl Tensor {
     /// # Errors
     /// An axis out of range, named twice, or of size 0.
     pub fn min(&self, axes: impl Into<Axes>, keepdims: bool) -> Result<Self> {
-        let (mask, shape) = self.extreme_axes("min", axes.into(), keepdims)?;
+        self.least(axes.into(), keepdims)
+    }
+
+    /// [`max`](Self::max), compiled here once and not by each crate that calls it; so is its neighbor.
+    fn greatest(&self, axes: Axes, keepdims: bool) -> Result<Self> {
+        let (mask, shape) = self.extreme_axes("max", axes, keepdims)?;
+        with_function!(self.dtype(), T, f = T::larger => Ok(fold(self, &mask, shape, T::LEAST, f)))
+    }
+
+    fn least(&self, axes: Axes, keepdims: bool) -> Result<Self> {
+        let (mask, shape) = self.extreme_axes("min", axes, keepdims)?;
         with_function!(self.dtype(), T, f = T::smaller => Ok(fold(self, &mask, shape, T::GREATEST, f)))
     }
 

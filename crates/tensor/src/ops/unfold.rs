@@ -30,21 +30,7 @@ impl Tensor {
     #[doc(alias = "im2col")]
     pub fn unfold<const D: usize>(&self, window: Window<D>) -> Result<Tensor> {
         let conv = patches("unfold", self.shape(), window)?;
-        dispatch_float!(self.dtype(), "unfold", T => {
-            let (volume, x) = conv.padded::<T>(self);
-            let (positions, taps) = (conv.positions(volume), conv.taps(volume));
-            let [rows, columns] = [taps.len(), positions.len()];
-            let x = x.slice_of::<T>();
-            Ok(Tensor::build(Shape::new(&[conv.n, rows, columns])?, |out: &mut [T]| {
-                par::rows(out, columns, columns as f64 * COST, |first, lines| {
-                    for (i, line) in lines.chunks_mut(columns).enumerate() {
-                        let (n, tap) = ((first + i) / rows, (first + i) % rows);
-                        let x = &x[n * conv.c * area(volume) + taps[tap]..];
-                        line.iter_mut().zip(&positions).for_each(|(out, &position)| *out = x[position]);
-                    }
-                });
-            }))
-        })
+        conv.unfolded(self)
     }
 
     /// Adjoint of [`unfold`](Self::unfold): adds the columns up in an image of the given size (`col2im`).
@@ -75,11 +61,36 @@ impl Tensor {
             let what = format!("input {} has {columns} positions, {size:?} has {}", self.shape(), area(conv.output));
             return Err(Error::shape(OP, what, "pass the size of the image that was unfolded"));
         }
-        let volume = conv.padded_volume();
-        let padded = Shape::new(&[&[n, conv.c], &volume[..]].concat())?;
-        let (positions, taps) = (conv.positions(volume), conv.taps(volume));
-        let padded = dispatch_float!(self.dtype(), OP, T => Tensor::build(padded, |out: &mut [T]| {
-            let columns = self.slice_of::<T>();
+        conv.folded(OP, self, kernel, shape)
+    }
+}
+
+impl Conv {
+    /// Compiled here once, not by each crate that names a `D`; so is its neighbor.
+    fn unfolded(&self, x: &Tensor) -> Result<Tensor> {
+        dispatch_float!(x.dtype(), "unfold", T => {
+            let (volume, x) = self.padded::<T>(x);
+            let (positions, taps) = (self.positions(volume), self.taps(volume));
+            let [rows, columns] = [taps.len(), positions.len()];
+            let x = x.slice_of::<T>();
+            Ok(Tensor::build(Shape::new(&[self.n, rows, columns])?, |out: &mut [T]| {
+                par::rows(out, columns, columns as f64 * COST, |first, lines| {
+                    for (i, line) in lines.chunks_mut(columns).enumerate() {
+                        let (n, tap) = ((first + i) / rows, (first + i) % rows);
+                        let x = &x[n * self.c * area(volume) + taps[tap]..];
+                        line.iter_mut().zip(&positions).for_each(|(out, &position)| *out = x[position]);
+                    }
+                });
+            }))
+        })
+    }
+
+    fn folded(&self, op: &'static str, x: &Tensor, kernel: usize, shape: Shape) -> Result<Tensor> {
+        let volume = self.padded_volume();
+        let padded = Shape::new(&[&[self.n, self.c], &volume[..]].concat())?;
+        let (positions, taps) = (self.positions(volume), self.taps(volume));
+        let padded = dispatch_float!(x.dtype(), op, T => Tensor::build(padded, |out: &mut [T]| {
+            let columns = x.slice_of::<T>();
             par::rows(out, area(volume).max(1), (kernel * positions.len()) as f64 * COST, |first, planes| {
                 planes.fill(T::zero());
                 for (i, plane) in planes.chunks_mut(area(volume)).enumerate() {
@@ -91,8 +102,8 @@ impl Tensor {
             });
         }));
         let cut = |x: Tensor, side: usize| {
-            let padding = conv.window.padding[side];
-            x.slice(side as isize + 2, padding, padding + conv.input[side])
+            let padding = self.window.padding[side];
+            x.slice(side as isize + 2, padding, padding + self.input[side])
         };
         (0..3).try_fold(padded, cut)?.reshape(shape)
     }
