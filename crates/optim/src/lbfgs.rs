@@ -168,7 +168,7 @@ impl Lbfgs {
         mut loss: impl FnMut(&M) -> Result<Var, E>,
     ) -> Result<f64, E> {
         self.check()?;
-        let most = self.max_evaluations.unwrap_or(self.max_iterations * 5 / 4);
+        let most = self.max_evaluations.unwrap_or(self.max_iterations.saturating_add(self.max_iterations / 4));
         let (maximize, mut evaluations) = (self.maximize, 0);
         let mut evaluate = |model: &mut M| -> Result<(f64, Tensor, Grads), E> {
             let (loss, grads) = closure::evaluate(&*model, &mut loss)?;

@@ -222,6 +222,9 @@ fn lbfgs_solves_a_quadratic_and_goes_on_from_its_state_bit_for_bit() {
     let (mut model, mut whole) = (start(), lbfgs());
     assert_eq!(whole.step(&mut model, bowl).unwrap(), 4.0 + 16.0 + 9.0);
     near(model.x.value().as_slice().unwrap(), &[1.0; 3], 1e-9f64.sqrt()); // it ends when the loss changes by 1e-9
+    let mut endless = start();
+    lbfgs().max_iterations(usize::MAX).step(&mut endless, bowl).unwrap();
+    near(endless.x.value().as_slice().unwrap(), &[1.0; 3], 1e-9f64.sqrt());
 
     let few = || lbfgs().max_iterations(3);
     let ([mut model, mut halves], mut whole, mut first, mut second) = ([start(), start()], few(), few(), few());

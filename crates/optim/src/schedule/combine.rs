@@ -23,7 +23,7 @@ impl<S: Schedule> Schedule for WarmUp<S> {
     fn factor(&self, step: u64) -> f64 {
         match step.checked_sub(self.steps) {
             Some(step) => self.schedule.factor(step),
-            None => (step + 1) as f64 / (self.steps + 1) as f64,
+            None => (step as f64 + 1.0) / (self.steps as f64 + 1.0),
         }
     }
 
@@ -143,6 +143,7 @@ mod tests {
         follows(Cosine::new(10).warm_up(4), &rise);
         follows(Cosine::new(10).warm_up(4), &[(9, 0.5), (14, 0.0)]);
         follows((|step: u64| step as f64).warm_up(1), &[(0, 0.5), (1, 0.0), (5, 4.0)]);
+        assert_eq!(Constant::new().warm_up(u64::MAX).factor(u64::MAX / 2), 0.5);
         assert_eq!(OneCycle::new(10).warm_up(5).momentum(3), OneCycle::new(10).momentum(0));
     }
 

@@ -194,10 +194,10 @@ impl Cyclic {
 
     /// The height above the lowest, from 0 to 1.
     fn height(&self, step: u64) -> f64 {
-        let total = (self.up + self.down) as f64;
+        let total = self.up.saturating_add(self.down).max(1) as f64;
         let cycle = (1.0 + step as f64 / total).floor();
         let (x, peak) = (1.0 + step as f64 / total - cycle, self.up as f64 / total);
-        let height = if x <= peak { x / peak } else { (x - 1.0) / (peak - 1.0) };
+        let height = if x < peak { x / peak } else { (x - 1.0) / (peak - 1.0) };
         height
             * match self.mode {
                 Cycle::Triangular => 1.0,
@@ -264,6 +264,14 @@ mod tests {
         let cycled = Cyclic::new(0.2, 4).momentum_between(0.8, 0.9);
         near(cycled.momentum(0).unwrap(), 0.9);
         near(cycled.momentum(4).unwrap(), 0.8);
+    }
+
+    #[test]
+    fn triangles_of_any_length_have_a_height() {
+        follows(Cyclic::new(0.5, u64::MAX), &[(0, 0.5), (u64::MAX / 2, 0.75)]);
+        follows(Cyclic::new(0.5, 4).down(0), &[(0, 0.5), (2, 0.75), (4, 0.5)]);
+        follows(Cyclic::new(0.5, 0).down(4), &[(0, 1.0), (2, 0.75)]);
+        assert!((0..3).all(|step| Cyclic::new(0.5, 0).factor(step).is_finite())); // `check` refuses it
     }
 
     #[test]

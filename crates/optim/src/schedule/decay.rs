@@ -149,7 +149,7 @@ impl Noam {
 
 impl Schedule for Noam {
     fn factor(&self, step: u64) -> f64 {
-        let n = (step + 1) as f64;
+        let n = step as f64 + 1.0;
         (self.features as f64).powf(-0.5) * n.powf(-0.5).min(n * (self.warm_up as f64).powf(-1.5))
     }
 
