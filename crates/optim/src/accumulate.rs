@@ -96,6 +96,12 @@ impl<O: Optimizer> Optimizer for Accumulate<O> {
         self.inner.check()
     }
 
+    /// Of this batch's gradients: the inner optimizer sees their mean only when the sum is complete.
+    fn check_step(&self, model: &mut dyn Visit, grads: &Grads) -> Result<()> {
+        self.check()?;
+        self.inner.check_step(model, grads)
+    }
+
     fn name(&self) -> &'static str {
         NAME
     }

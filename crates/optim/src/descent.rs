@@ -351,6 +351,13 @@ impl<R: Rule> Optimizer for Descent<R> {
         self.rule.check()
     }
 
+    fn check_step(&self, model: &mut dyn Visit, grads: &Grads) -> Result<()> {
+        self.check()?;
+        let params = params_mut(model);
+        self.check_params(&params)?;
+        if self.clip_norm.is_some() { self.clipped(&params, grads).map(drop) } else { Ok(()) }
+    }
+
     fn name(&self) -> &'static str {
         R::NAME
     }

@@ -2,7 +2,7 @@
 
 use crate::wrapper::{Own, inner_answers};
 use crate::{Error, Optimizer, OptimizerState, Result};
-use maplet_autograd::{Grads, Tensor, Visit, params_mut};
+use maplet_autograd::{Grads, Param, Tensor, Visit, params_mut};
 use std::collections::BTreeMap;
 
 /// Lets the inner optimizer run ahead for some steps, then goes a part of its way, and starts it from there again.
@@ -47,6 +47,20 @@ impl<O: Optimizer> Lookahead<O> {
         self.part = part;
         self
     }
+
+    /// An error unless the slow weights are of the model's sizes.
+    fn check_params(&self, params: &[(String, &mut Param)]) -> Result<()> {
+        for (path, param) in params.iter().filter(|(_, param)| param.is_trainable()) {
+            let (shape, dtype) = (param.shape(), param.dtype());
+            let Some(slow) = self.slow.get(path) else { continue };
+            if (slow.shape(), slow.dtype()) != (shape, dtype) {
+                let there = format!("its slow weights {} {}", slow.dtype(), slow.shape());
+                let help = "load the state of a model of the same sizes";
+                return Err(Error::new(NAME, format!("`{path}` is {dtype} {shape}, {there}"), help));
+            }
+        }
+        Ok(())
+    }
 }
 
 const NAME: &str = "lookahead";
@@ -54,19 +68,11 @@ const NAME: &str = "lookahead";
 impl<O: Optimizer> Optimizer for Lookahead<O> {
     fn step(&mut self, model: &mut dyn Visit, grads: &Grads) -> Result<()> {
         self.check()?;
-        for (path, param) in params_mut(model) {
-            if !param.is_trainable() {
-                continue;
-            }
-            let (shape, dtype) = (param.shape(), param.dtype());
-            match self.slow.get(&path) {
-                None => _ = self.slow.insert(path, param.value().clone()),
-                Some(slow) if (slow.shape(), slow.dtype()) == (shape, dtype) => {}
-                Some(slow) => {
-                    let there = format!("its slow weights {} {}", slow.dtype(), slow.shape());
-                    let help = "load the state of a model of the same sizes";
-                    return Err(Error::new(NAME, format!("`{path}` is {dtype} {shape}, {there}"), help));
-                }
+        let params = params_mut(model);
+        self.check_params(&params)?;
+        for (path, param) in params {
+            if param.is_trainable() {
+                self.slow.entry(path).or_insert_with(|| param.value().clone());
             }
         }
         let before = self.inner.steps();
@@ -87,6 +93,12 @@ impl<O: Optimizer> Optimizer for Lookahead<O> {
         Error::unless(self.every > 0, NAME, "every", self.every as f64, "use 1 step or more")?;
         Error::unless((0.0..=1.0).contains(&self.part), NAME, "part", self.part, "use a number from 0 to 1")?;
         self.inner.check()
+    }
+
+    fn check_step(&self, model: &mut dyn Visit, grads: &Grads) -> Result<()> {
+        self.check()?;
+        self.check_params(&params_mut(model))?;
+        self.inner.check_step(model, grads)
     }
 
     fn name(&self) -> &'static str {

@@ -21,6 +21,16 @@ pub trait Optimizer: Send {
     /// The first that is not: `adam: learning_rate is NaN; help: …`.
     fn check(&self) -> Result<()>;
 
+    /// Whether a [`step`](Self::step) by these gradients would be refused. The model is only read; it is `&mut` because
+    /// `step` has it so. [`Partition`](crate::Partition) asks both of its optimizers before either steps.
+    ///
+    /// # Errors
+    /// Those of `step`.
+    fn check_step(&self, model: &mut dyn Visit, grads: &Grads) -> Result<()> {
+        let _ = (model, grads);
+        self.check()
+    }
+
     /// What to call it: `adam`.
     fn name(&self) -> &'static str;
 
@@ -51,7 +61,8 @@ pub trait Optimizer: Send {
 /// Everything of an optimizer that changes from step to step.
 #[derive(Clone, PartialEq)]
 pub struct OptimizerState {
-    /// The optimizer's [`name`](Optimizer::name).
+    /// The optimizer's [`name`](Optimizer::name), with the names of those that it wraps: `lookahead(adam)`,
+    /// `partition(muon, adamw)`.
     pub optimizer: String,
     /// The steps done.
     pub step: u64,
@@ -70,6 +81,10 @@ impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
 
     fn check(&self) -> Result<()> {
         (**self).check()
+    }
+
+    fn check_step(&self, model: &mut dyn Visit, grads: &Grads) -> Result<()> {
+        (**self).check_step(model, grads)
     }
 
     fn name(&self) -> &'static str {

@@ -42,7 +42,8 @@ impl Own {
 
     /// The inner state with this one around it: `lookahead(adam)`, with its own parts as `lookahead:0.weight`.
     pub(crate) fn around(self, name: &str, inner: OptimizerState) -> OptimizerState {
-        let own = |part: String| format!("{name}:{part}");
+        let prefix = prefix(name, &inner.optimizer);
+        let own = |part: String| format!("{prefix}{part}");
         let OptimizerState { optimizer, step, mut numbers, mut tensors } = inner;
         numbers.extend(self.numbers.into_iter().map(|(part, number)| (own(part), number)));
         tensors.extend(self.tensors.into_iter().map(|(part, tensor)| (own(part), tensor)));
@@ -53,10 +54,9 @@ impl Own {
     pub(crate) fn unwrap(name: &'static str, state: OptimizerState) -> Result<(Self, OptimizerState)> {
         let inner = state.optimizer.strip_prefix(name).and_then(|rest| rest.strip_prefix('(')?.strip_suffix(')'));
         let Some(optimizer) = inner.map(String::from) else {
-            let what = format!("the state is one of `{}`", state.optimizer);
-            return Err(Error::new(name, what, "build the optimizer that was saved"));
+            return Err(another(name, &state.optimizer));
         };
-        let prefix = format!("{name}:");
+        let prefix = prefix(name, &optimizer);
         let (mut own, mut numbers, mut tensors) = (Self::default(), Vec::new(), Vec::new());
         for (part, number) in state.numbers {
             match part.strip_prefix(&prefix) {
@@ -72,4 +72,17 @@ impl Own {
         }
         Ok((own, OptimizerState { optimizer, step: state.step, numbers, tensors }))
     }
+}
+
+/// What the names of a wrapper's own parts begin with: `lookahead:`, and `lookahead2:` around one that has these.
+fn prefix(name: &str, inner: &str) -> String {
+    match inner.matches(name).count() {
+        0 => format!("{name}:"),
+        inner => format!("{name}{}:", inner + 1),
+    }
+}
+
+/// The error of a state that another optimizer saved.
+pub(crate) fn another(name: &'static str, saved: &str) -> Error {
+    Error::new(name, format!("the state is one of `{saved}`"), "build the optimizer that was saved")
 }

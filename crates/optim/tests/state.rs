@@ -39,9 +39,13 @@ fn bits(model: &Model) -> Vec<u32> {
     values.concat().into_iter().map(f32::to_bits).collect()
 }
 
+fn is_matrix(_: &str, param: &Param) -> bool {
+    param.shape().rank() == 2
+}
+
 #[test]
 fn a_restored_optimizer_goes_on_bit_for_bit() {
-    let makers: [fn() -> Box<dyn Optimizer>; 20] = [
+    let makers: [fn() -> Box<dyn Optimizer>; 28] = [
         || Box::new(Sgd::new(0.1)),
         || Box::new(Sgd::new(0.1).momentum(0.9).dampening(0.1)),
         || Box::new(Sgd::new(0.1).schedule(OneCycle::new(20))),
@@ -62,6 +66,26 @@ fn a_restored_optimizer_goes_on_bit_for_bit() {
         || Box::new(Partition::new(|_, param| param.shape().rank() == 2, Muon::new(0.1), Adam::new(0.1))),
         || Box::new(Lookahead::new(Sgd::new(0.1).momentum(0.5)).every(3)),
         || Box::new(Accumulate::new(3, Lookahead::new(Adam::new(0.1)).every(2))),
+        || Box::new(Accumulate::new(2, Accumulate::new(2, Adam::new(0.1)))),
+        || Box::new(Lookahead::new(Lookahead::new(Adam::new(0.1)).every(2)).every(3).part(0.25)),
+        || Box::new(Partition::new(is_matrix, Muon::new(0.1), Lookahead::new(AdamW::new(0.2)).every(3))),
+        || Box::new(Partition::new(is_matrix, Accumulate::new(2, Muon::new(0.1)), Accumulate::new(3, Adam::new(0.2)))),
+        || {
+            Box::new(Partition::new(
+                |_, _| true,
+                Partition::new(is_matrix, Muon::new(0.1), Adam::new(0.2)),
+                Lion::new(1.0),
+            ))
+        },
+        || {
+            Box::new(Partition::new(
+                |_, _| false,
+                Lion::new(0.3),
+                Partition::new(is_matrix, Muon::new(0.1), Adam::new(0.2)),
+            ))
+        },
+        || Box::new(Lookahead::new(Partition::new(is_matrix, Lookahead::new(Muon::new(0.1)).every(2), Adam::new(0.2)))),
+        || Box::new(Accumulate::new(2, Partition::new(is_matrix, Muon::new(0.1), Rprop::new(0.2)))),
     ];
     for make in makers {
         let (mut whole, mut optimizer) = (model(3), make());
@@ -178,6 +202,80 @@ fn a_wrappers_state_is_of_the_wrapped() {
     state.numbers.retain(|(name, _)| name != "accumulate:count");
     let count = "accumulate: the state lacks the number `accumulate:count`; help: it is damaged";
     assert_eq!(Accumulate::new(2, Sgd::new(0.1)).load_state(state).unwrap_err().to_string(), count);
+}
+
+#[test]
+fn a_partitions_state_is_of_both() {
+    let nested = || Partition::new(is_matrix, Lookahead::new(Sgd::new(0.1)), Adam::new(0.1));
+    let state = Partition::new(|_, _| true, nested(), nested()).state();
+    let kind = "partition(lookahead(sgd), adam)";
+    assert_eq!(state.optimizer, format!("partition({kind}, {kind})"));
+    let text = |state: OptimizerState| {
+        let mut partition = Partition::new(is_matrix, Sgd::new(0.3), AdamW::new(0.6));
+        let text = partition.load_state(state).unwrap_err().to_string();
+        assert_eq!((partition.learning_rate(), partition.steps()), (0.3, 0));
+        text
+    };
+    let help = "help: build the optimizer that was saved";
+    let second = Partition::new(is_matrix, Sgd::new(0.1), Adam::new(0.1)).state();
+    assert_eq!(text(second), format!("adamw: the state is one of `adam`; {help}"));
+    let first = Partition::new(is_matrix, Adam::new(0.1), AdamW::new(0.1)).state();
+    assert_eq!(text(first), format!("sgd: the state is one of `adam`; {help}"));
+    for other in ["adam", "partition(sgd)", "partition(lookahead(sgd, adam))"] {
+        let state = OptimizerState { optimizer: other.into(), ..self::state() };
+        assert_eq!(text(state), format!("partition: the state is one of `{other}`; {help}"));
+    }
+}
+
+#[test]
+fn a_partitions_rates_keep_their_ratio_through_zero_and_a_restore() {
+    let second = |partition: &Partition<Sgd, Sgd>| {
+        let numbers = partition.state().numbers;
+        numbers.into_iter().find(|(name, _)| name == "partition:learning_rate").unwrap().1
+    };
+    let mut partition = Partition::new(is_matrix, Sgd::new(0.5), Sgd::new(2.0));
+    partition.set_learning_rate(0.0);
+    assert_eq!((partition.learning_rate(), second(&partition)), (0.0, 0.0));
+    let mut restored = Partition::new(is_matrix, Sgd::new(0.5), Sgd::new(0.5));
+    restored.load_state(partition.state()).unwrap();
+    for mut partition in [partition, restored] {
+        partition.set_learning_rate(0.25);
+        assert_eq!((partition.learning_rate(), second(&partition)), (0.25, 1.0));
+    }
+    let mut still = Partition::new(is_matrix, Sgd::new(0.0), Sgd::new(2.0));
+    still.set_learning_rate(0.25);
+    assert_eq!((still.learning_rate(), second(&still)), (0.25, 2.0)); // no ratio
+}
+
+#[test]
+fn a_step_that_one_part_of_a_partition_refuses_changes_nothing() {
+    let text = |second: &mut dyn FnMut() -> Box<dyn Optimizer>, bias: f32| {
+        let (mut model, mut optimizer) = (model(3), Partition::new(is_matrix, Sgd::new(0.1), second()));
+        model.bias.set_value(Tensor::full([3], bias)).unwrap();
+        let (before, mean, grads) = (bits(&model), model.mean.value().clone(), gradients(&model, 1));
+        let state = optimizer.state();
+        let text = optimizer.step(&mut model, &grads).unwrap_err().to_string();
+        assert!(bits(&model) == before && model.mean.value() == &mean && optimizer.state() == state);
+        text
+    };
+    let nan =
+        "adam: the gradient of `bias` is not finite; help: lower the learning rate, or look for the NaN in the data";
+    let clipped = || Adam::new(0.1).clip_norm(1.0);
+    assert_eq!(text(&mut || Box::new(clipped()), f32::INFINITY), nan);
+    assert_eq!(text(&mut || Box::new(Lookahead::new(clipped())), f32::INFINITY), nan);
+    assert_eq!(text(&mut || Box::new(Accumulate::new(2, clipped())), f32::INFINITY), nan);
+    assert_eq!(text(&mut || Box::new(Partition::new(is_matrix, Sgd::new(0.1), clipped())), f32::INFINITY), nan);
+    let vector = "muon: `bias` is [3]; help: it needs two axes; give this one to another optimizer, with Partition";
+    assert_eq!(text(&mut || Box::new(Muon::new(0.1)), 0.5), vector);
+    let mut loaded = || -> Box<dyn Optimizer> {
+        let (mut other, mut lookahead) = (model(4), Lookahead::new(Sgd::new(0.1)));
+        other.weight.set_trainable(false);
+        run(&mut other, &mut lookahead, 0..1);
+        Box::new(lookahead)
+    };
+    let sizes =
+        "lookahead: `bias` is f32 [3], its slow weights f32 [4]; help: load the state of a model of the same sizes";
+    assert_eq!(text(&mut loaded, 0.5), sizes);
 }
 
 #[test]
@@ -331,7 +429,15 @@ fn impossible_numbers_are_refused_by_check_and_by_step() {
     assert_eq!(text(Box::new(Rprop::new(0.1).etas(0.5, 1.0))), plus);
     let largest = "rprop: largest is 0.5; help: use a finite number, not below the smallest step";
     assert_eq!(text(Box::new(Rprop::new(0.1).step_sizes(1.0, 0.5))), largest);
+    assert_eq!(text(Box::new(Rprop::new(0.1).step_sizes(-1.0, 0.5))), format!("rprop: smallest is -1; {count}"));
     assert_eq!(text(Box::new(Asgd::new(0.1).lambda(-1.0))), format!("asgd: lambda is -1; {count}"));
+    assert_eq!(text(Box::new(Asgd::new(0.1).alpha(-1.0))), format!("asgd: alpha is -1; {count}"));
+    assert_eq!(text(Box::new(Asgd::new(0.1).t0(f64::NAN))), format!("asgd: t0 is NaN; {count}"));
+    assert_eq!(text(Box::new(Rmsprop::new(0.1).eps(-1.0))), format!("rmsprop: eps is -1; {count}"));
+    assert_eq!(text(Box::new(Adadelta::new(0.1).eps(-1.0))), format!("adadelta: eps is -1; {count}"));
+    assert_eq!(text(Box::new(Adagrad::new(0.1).eps(-1.0))), format!("adagrad: eps is -1; {count}"));
+    assert_eq!(text(Box::new(Muon::new(0.1).eps(-1.0))), format!("muon: eps is -1; {count}"));
+    assert_eq!(text(Box::new(Adamax::new(0.1).eps(-1.0))), format!("adamax: eps is -1; {count}"));
     let every = "accumulate: every is 0; help: use 1 batch or more";
     assert_eq!(text(Box::new(Accumulate::new(0, Sgd::new(0.1)))), every);
     let every = "lookahead: every is 0; help: use 1 step or more";
