@@ -1,4 +1,4 @@
-"""Jacobians, Hessians and their products; checkpointed parts; hooks."""
+"""Jacobians, Hessians and their products; checkpointed parts; hooks; clipping."""
 
 import torch
 from torch import nn
@@ -61,6 +61,31 @@ def cases(family):
         middle.retain_grad()
         (middle.sin() * dy).sum().backward()
         family.values("retain_grad", case, args=dict(x=x, dy=dy), out_0=middle.grad)
+
+    clipping(family)
+
+
+def clipping(family):
+    """Of gradients of several shapes together."""
+    shapes = [(2, 3), (), (0, 2), (4,), (1, 1)]
+    for case, scale, most in [("clipped", 1.0, 0.5), ("inside", 1.0, 100.0), ("zeros", 0.0, 1.0), ("large", 1024.0, 7.0)]:
+        family.seed("clip", case)
+        grads = [randn(*shape) * scale for shape in shapes]
+        params = [nn.Parameter(torch.zeros_like(grad)) for grad in grads]
+
+        def clipped(clip):
+            for param, grad in zip(params, grads):
+                param.grad = grad.clone()
+            clip()
+            return {f"out_{i}": param.grad.clone() for i, param in enumerate(params)}
+
+        config, args = dict(max=most), {str(i): grad for i, grad in enumerate(grads)}
+        norm = nn.utils.get_total_norm(grads)
+        # PyTorch divides by norm + 1e-6.
+        out = clipped(lambda: nn.utils.clip_grads_with_norm_(params, most, norm - 1e-6))
+        family.values("clip_norm", case, config, args, out_norm=norm, **out)
+        out = clipped(lambda: nn.utils.clip_grad_value_(params, most))
+        family.values("clip_value", case, config, args, **out)
 
 
 def derivatives(family, case, name, f, shape):

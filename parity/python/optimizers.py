@@ -59,6 +59,24 @@ class Lamb(optim.Optimizer):
                 p.sub_(group["lr"] * ratio * r)
 
 
+class Lookahead(optim.Optimizer):
+    """Zhang et al. (2019), algorithm 1, around an optimizer; PyTorch has none."""
+
+    def __init__(self, params, inner, every=5, part=0.5):
+        super().__init__(params, {})
+        self.inner, self.every, self.part, self.steps = inner, every, part, 0
+        self.slow = [p.detach().clone() for p in params]
+
+    @torch.no_grad()
+    def step(self):
+        self.inner.step()
+        self.steps += 1
+        if self.steps % self.every == 0:
+            for slow, p in zip(self.slow, self.param_groups[0]["params"]):
+                slow.add_(p - slow, alpha=self.part)
+                p.copy_(slow)
+
+
 def exact_newton_schulz(grad, coefficients, steps, eps):
     """`torch.optim._muon._zeropower_via_newtonschulz` without the rounding to bfloat16."""
     a, b, c = coefficients
@@ -76,7 +94,9 @@ def cases(family):
     torch.set_default_dtype(torch.float64)
     try:
         one_pass(family)
+        lookahead(family)
         lbfgs(family)
+        sam(family)
         averages(family)
         plateau(family)
     finally:
@@ -166,6 +186,60 @@ def one_pass(family):
             family.optimizer("Muon", case, lambda params: optim.Muon(params, **config), params, config=config)
 
 
+def lookahead(family):
+    for case, inner, lr, config in [
+        ("defaults", "sgd", 0.1, dict()),
+        ("adam", "adam", 0.05, dict(every=3, part=0.8)),
+        ("each_step", "sgd", 0.1, dict(every=1, part=0.25)),
+        ("never_back", "adam", 0.05, dict(every=4, part=1.0)),
+        ("longer", "sgd", 0.1, dict(every=30)),
+    ]:
+        family.seed("Lookahead", case)
+        params = [rand(*shape, **(ONE_ELEMENT if math.prod(shape) == 1 else {})) for shape in SHAPES]
+        make = {"sgd": lambda params: optim.SGD(params, lr, momentum=0.5), "adam": lambda params: optim.Adam(params, lr)}
+        config = dict(config, inner=inner, lr=lr)
+        around = {name: config[name] for name in ("every", "part") if name in config}
+        family.optimizer(
+            "Lookahead", case, lambda params: Lookahead(params, make[inner](params), **around), params, config=config)
+
+
+def sam(family):
+    """Foret et al. (2021), eq. 2, and adaptive Kwon et al. (2021), eq. 5 without η; PyTorch has neither."""
+    for case, lr, radius, adaptive in [
+        ("plain", 0.01, 0.05, False),
+        ("wide", 0.005, 0.5, False),
+        ("adaptive", 0.01, 0.5, True),
+        ("no_radius", 0.01, 0.0, False),
+    ]:
+        family.seed("Sam", case)
+        start = {"x": rand(4), "y": rand(2, 2)}
+        params = [torch.nn.Parameter(value.clone()) for value in start.values()]
+        optimizer = optim.SGD(params, lr, momentum=0.5)
+        out = {}
+        for step in range(10):
+            before = [p.detach().clone() for p in params]
+            loss = valley(*params)
+            scales = [p.abs() if adaptive else torch.ones_like(p) for p in before]
+            parts = [scale * g for scale, g in zip(scales, torch.autograd.grad(loss, params))]
+            norm = torch.cat([part.flatten() for part in parts]).norm()
+            with torch.no_grad():
+                for p, scale, part in zip(params, scales, parts):
+                    p.add_(radius * scale * part / norm)
+            grads = torch.autograd.grad(valley(*params), params)
+            with torch.no_grad():
+                for p, value, grad in zip(params, before, grads):
+                    p.copy_(value)
+                    p.grad = grad
+            optimizer.step()
+            out[f"out_loss{step}"] = loss.detach()
+            out[f"out_x{step}"], out[f"out_y{step}"] = (p.detach().clone() for p in params)
+        family.values("Sam", case, dict(lr=lr, radius=radius, adaptive=adaptive), args=start, **out)
+
+
+def valley(x, y):
+    return 10 * (y.flatten() - x.square()).square().sum() + (1 - x).square().sum()
+
+
 def lbfgs(family):
     for case, config in [
         ("fixed", dict(lr=0.01, max_iter=8)),
@@ -182,7 +256,7 @@ def lbfgs(family):
 
         def closure():
             optimizer.zero_grad()
-            loss = sign * (10 * (y.flatten() - x.square()).square().sum() + (1 - x).square().sum())
+            loss = sign * valley(x, y)
             loss.backward()
             return loss
 

@@ -41,6 +41,14 @@ def cases(family):
     for case, total, power in [("linear", 30, 1.0), ("square", 25, 2.0), ("root", 39, 0.5)]:
         make = lambda o: lr.PolynomialLR(o, total, power)
         run(family, "PolynomialDecay", case, make, dict(total_iters=total, power=power))
+    for case, features, warm_up in [("plain", 512, 10), ("one_step", 16, 1), ("all_rise", 3, 100)]:
+        # Vaswani et al. (2017), eq. 3; PyTorch has none.
+        noam = lambda step: features**-0.5 * min((step + 1) ** -0.5, (step + 1) * warm_up**-1.5)
+        run(family, "Noam", case, lambda o: lr.LambdaLR(o, noam), dict(features=features, warm_up=warm_up))
+    for case, steps, total in [("plain", 10, 30), ("one_step", 1, 50), ("all_rise", 50, 5)]:
+        make = lambda o: lr.SequentialLR(
+            o, [lr.LinearLR(o, 1 / (steps + 1), 1.0, steps), lr.PolynomialLR(o, total, 2.0)], milestones=[steps])
+        run(family, "WarmUp", case, make, dict(warm_up=steps, total_iters=total))
     for case, total, minimum in [("plain", 39, 0.0), ("minimum", 50, 0.01)]:
         make = lambda o: lr.CosineAnnealingLR(o, total, minimum)
         run(family, "Cosine", case, make, dict(T_max=total, eta_min=minimum))

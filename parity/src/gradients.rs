@@ -1,8 +1,8 @@
-//! Jacobians, Hessians and their products; checkpointed parts; hooks.
+//! Jacobians, Hessians and their products; checkpointed parts; hooks; clipping.
 
 use crate::{Case, Entry, Result};
 use maplet_autograd as autograd;
-use maplet_autograd::{Pass, Var, checkpoint, checkpoint_outputs};
+use maplet_autograd::{Grads, Param, Pass, Var, checkpoint, checkpoint_outputs};
 use maplet_nn_layers::{Checkpoint, Linear};
 use maplet_tensor::{DType, Tensor, Trans};
 
@@ -51,7 +51,28 @@ pub(crate) fn entries() -> Vec<Entry> {
         let grads = middle.sin().backward_from(arg(case, "dy", dtype)?)?;
         named([grads.of(&middle).ok_or("the gradient was not kept")?.clone()])
     }));
+    entries.push(
+        Entry::values("clip_norm", |case, dtype| {
+            let mut norm = 0.0;
+            let mut found = clipped(case, dtype, |grads, max| norm = grads.clip_norm(max))?;
+            found.push(("out.norm".into(), Tensor::scalar(norm)));
+            Ok(found)
+        })
+        .note("scales by max / norm; PyTorch by max / (norm + 1e-6), which the reference takes back"),
+    );
+    entries.push(Entry::values("clip_value", |case, dtype| clipped(case, dtype, Grads::clip_value)));
     entries
+}
+
+/// The case's gradients after clipping.
+fn clipped(case: &Case, dtype: DType, clip: impl FnOnce(&mut Grads, f64)) -> Result<Vec<(String, Tensor)>> {
+    let given = (0..).map_while(|i| case.arg(&i.to_string(), dtype));
+    let params: Vec<Param> = given.map(Param::new).collect();
+    let mut grads = Grads::default();
+    params.iter().for_each(|param| grads.set(param, param.value().clone()));
+    clip(&mut grads, case.get("max")?);
+    let after = params.iter().enumerate().map(|(i, param)| Some((format!("out.{i}"), grads.of(param)?.clone())));
+    after.map(|grad| grad.ok_or_else(|| "a gradient is gone".into())).collect()
 }
 
 fn function(case: &Case, x: &Var) -> autograd::Result<Var> {

@@ -34,6 +34,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Things of the catalogue that have a counterpart in PyTorch and no entry here, each with its reason.
 pub const WITHOUT: &[(&str, &str)] = &[
     ("detect_anomaly", "it computes nothing; its texts are tested in crates/autograd"),
+    ("record", "it is the way to write ops; every op here is written with it"),
     ("DropPath", "it is torchvision's, and random; its moments are tested in crates/nn-layers"),
 ];
 

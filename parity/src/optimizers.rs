@@ -4,7 +4,7 @@ use crate::{Case, Entry, Result};
 use maplet_autograd::{Param, Pass, Var, container, fields};
 use maplet_optim::{
     Adadelta, Adafactor, Adagrad, Adam, AdamRule, AdamW, Adamax, Asgd, Averaged, Averaging, Descent, Ema, Lamb, Lbfgs,
-    LineSearch, Lion, Muon, MuonScale, Nadam, Optimizer, Radam, ReduceOnPlateau, Rmsprop, Rprop, Rule, Sgd, Swa,
+    LineSearch, Lion, Lookahead, Muon, MuonScale, Nadam, Optimizer, Radam, ReduceOnPlateau, Rmsprop, Rprop, Rule, Sam, Sgd, Swa,
 };
 use maplet_tensor::{DType, Tensor};
 
@@ -72,6 +72,17 @@ pub(crate) fn entries() -> Vec<Entry> {
         .note("PyTorch has none: the paper's algorithm in PyTorch operations"),
         optimizer("Muon", Muon::new, muon)
             .note("PyTorch iterates in bfloat16, errors near 1 %; the reference is its code in the parameter's type"),
+        Entry::optimizer("Lookahead", |case| {
+            let rate = case.get("lr")?;
+            let inner: Box<dyn Optimizer> = match case.get::<String>("inner")?.as_str() {
+                "adam" => Box::new(Adam::new(rate)),
+                _ => Box::new(Sgd::new(rate).momentum(0.5)),
+            };
+            let lookahead = Lookahead::new(inner);
+            Ok(Box::new(lookahead.every(case.get_or("every", 5)?).part(case.get_or("part", 0.5)?)))
+        })
+        .note("PyTorch has none: the paper's algorithm in PyTorch operations"),
+        Entry::values("Sam", sam).note("PyTorch has none: the papers' equations in PyTorch operations"),
         Entry::values("Lbfgs", lbfgs)
             .only(&[DType::F64])
             .note("not compared in F32: each branch of a line search magnifies rounding"),
@@ -119,9 +130,42 @@ struct Valley {
 }
 fields!(Valley: x, y);
 
+impl Valley {
+    fn of(case: &Case, dtype: DType) -> Result<Self> {
+        let start = |name: &str| case.arg(name, dtype).map(Param::new).ok_or("no start");
+        Ok(Self { x: start("x")?, y: start("y")? })
+    }
+
+    /// `sign · (10 · Σ (y − x²)² + Σ (1 − x)²)`
+    fn loss(&self, sign: f64) -> maplet_optim::Result<Var> {
+        let one = Pass::train(0).input(Tensor::zeros([1], self.x.dtype()));
+        let (x, y) = (self.x.on(&one), self.y.on(&one));
+        let off = y.reshape([4])?.sub(&x.square())?.square().sum(.., false)?.mul_scalar(10.0);
+        Ok(off.add(&x.neg().add_scalar(1.0).square().sum(.., false)?)?.mul_scalar(sign))
+    }
+
+    /// What came of a step.
+    fn after(&self, step: usize, loss: f64) -> [(String, Tensor); 3] {
+        let [x, y] = [&self.x, &self.y].map(|param| param.value().clone());
+        let named = |name: &str, value| (format!("out.{name}{step}"), value);
+        [named("loss", Tensor::scalar(loss)), named("x", x), named("y", y)]
+    }
+}
+
+fn sam(case: &Case, dtype: DType) -> Result<Vec<(String, Tensor)>> {
+    let mut model = Valley::of(case, dtype)?;
+    let sam = Sam::new(Sgd::new(case.get("lr")?).momentum(0.5), case.get("radius")?);
+    let mut sam = if case.get("adaptive")? { sam.adaptive() } else { sam };
+    let mut found = Vec::new();
+    for step in 0..10 {
+        let loss = sam.step(&mut model, |model| model.loss(1.0))?;
+        found.extend(model.after(step, loss));
+    }
+    Ok(found)
+}
+
 fn lbfgs(case: &Case, dtype: DType) -> Result<Vec<(String, Tensor)>> {
-    let start = |name: &str| case.arg(name, dtype).map(Param::new).ok_or("no start");
-    let mut model = Valley { x: start("x")?, y: start("y")? };
+    let mut model = Valley::of(case, dtype)?;
     let mut lbfgs = Lbfgs::new(case.get("lr")?).max_iterations(case.get("max_iter")?);
     lbfgs = lbfgs.history(case.get_or("history_size", 100)?);
     if case.optional::<String>("line_search_fn")?.is_some() {
@@ -132,18 +176,10 @@ fn lbfgs(case: &Case, dtype: DType) -> Result<Vec<(String, Tensor)>> {
     }
     let maximize: bool = case.get_or("maximize", false)?;
     let (mut lbfgs, sign) = if maximize { (lbfgs.maximize(), -1.0) } else { (lbfgs, 1.0) };
-    let valley = |model: &Valley| -> maplet_optim::Result<Var> {
-        let one = Pass::train(0).input(Tensor::zeros([1], dtype));
-        let (x, y) = (model.x.on(&one), model.y.on(&one));
-        let off = y.reshape([4])?.sub(&x.square())?.square().sum(.., false)?.mul_scalar(10.0);
-        Ok(off.add(&x.neg().add_scalar(1.0).square().sum(.., false)?)?.mul_scalar(sign))
-    };
     let mut found = Vec::new();
     for step in 0..4 {
-        let loss = lbfgs.step(&mut model, valley)?;
-        found.push((format!("out.loss{step}"), Tensor::scalar(loss)));
-        found.push((format!("out.x{step}"), model.x.value().clone()));
-        found.push((format!("out.y{step}"), model.y.value().clone()));
+        let loss = lbfgs.step(&mut model, |model: &Valley| model.loss(sign))?;
+        found.extend(model.after(step, loss));
     }
     found.push(("out.evaluations".into(), Tensor::scalar(lbfgs.evaluations() as i64)));
     Ok(found)

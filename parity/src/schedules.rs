@@ -2,7 +2,7 @@
 
 use crate::{Case, Entry, Result};
 use maplet_optim::{
-    Chained, Constant, Cosine, CosineRestarts, Cycle, Cyclic, ExponentialDecay, LinearRamp, MultiStepDecay, OneCycle,
+    Chained, Constant, Cosine, CosineRestarts, Cycle, Cyclic, ExponentialDecay, LinearRamp, MultiStepDecay, Noam, OneCycle,
     PolynomialDecay, Schedule, Sequence, StepDecay,
 };
 use maplet_tensor::{DType, Tensor};
@@ -24,6 +24,12 @@ pub(crate) fn entries() -> Vec<Entry> {
         Entry::schedule("PolynomialDecay", |case| {
             Ok(Box::new(PolynomialDecay::new(case.get("total_iters")?, case.get("power")?)))
         }),
+        Entry::schedule("Noam", |case| Ok(Box::new(Noam::new(case.get("features")?, case.get("warm_up")?))))
+            .note("PyTorch has none: the paper's formula"),
+        Entry::schedule("WarmUp", |case| {
+            Ok(Box::new(PolynomialDecay::new(case.get("total_iters")?, 2.0).warm_up(case.get("warm_up")?)))
+        })
+        .note("PyTorch has none: `LinearLR` from 1 / (steps + 1), then the schedule, by `SequentialLR`"),
         Entry::schedule("Cosine", |case| {
             let minimum = case.get::<f64>("eta_min")? / case.get::<f64>("lr")?;
             Ok(Box::new(Cosine::new(case.get("T_max")?).minimum(minimum)))

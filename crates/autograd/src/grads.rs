@@ -98,6 +98,8 @@ impl Grads {
 
     /// Scales all gradients down so that [`norm`](Self::norm) is at most `max`; returns the norm before.
     ///
+    /// PyTorch: `nn.utils.clip_grad_norm_`; Keras: –.
+    ///
     /// # Reference
     /// Pascanu, Mikolov & Bengio (2013), "On the difficulty of training recurrent neural networks", algorithm 1.
     pub fn clip_norm(&mut self, max: f64) -> f64 {
@@ -109,6 +111,8 @@ impl Grads {
     }
 
     /// Brings every element into `[-max, max]`.
+    ///
+    /// PyTorch: `nn.utils.clip_grad_value_`; Keras: –.
     pub fn clip_value(&mut self, max: f64) {
         self.change(|dx| dx.clamp(-max, max));
     }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Begins to record the op named `op`, whose value is `y`.
 ///
+/// PyTorch: `autograd.Function`; Keras: `custom_gradient`.
+///
 /// ```
 /// use maplet_autograd::{Pass, Result, Tensor, Var, record};
 ///
