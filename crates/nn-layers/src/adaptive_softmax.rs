@@ -69,8 +69,8 @@ impl AdaptiveLogSoftmaxConfig {
     /// The layer, with random weights.
     ///
     /// # Errors
-    /// Cutoffs that do not rise from 1 to below the number of classes, a divisor that is not above 0, or a cluster whose
-    /// inner layer has no features.
+    /// Cutoffs that do not rise from 1 to below the number of classes, a divisor that is not above 0, or a cluster
+    /// whose inner layer has no features.
     pub fn build(&self, rng: &mut Rng) -> Result<AdaptiveLogSoftmaxWithLoss> {
         let (borders, clusters) = (&self.borders, self.borders.len() - 1);
         if clusters == 0 || borders[0] == 0 || !borders.is_sorted_by(|a, b| a < b) {
