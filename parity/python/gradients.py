@@ -68,7 +68,12 @@ def cases(family):
 def clipping(family):
     """Of gradients of several shapes together."""
     shapes = [(2, 3), (), (0, 2), (4,), (1, 1)]
-    for case, scale, most in [("clipped", 1.0, 0.5), ("inside", 1.0, 100.0), ("zeros", 0.0, 1.0), ("large", 1024.0, 7.0)]:
+    for case, scale, most in [
+        ("clipped", 1.0, 0.5),
+        ("inside", 1.0, 100.0),
+        ("zeros", 0.0, 1.0),
+        ("large", 1024.0, 7.0),
+    ]:
         family.seed("clip", case)
         grads = [randn(*shape) * scale for shape in shapes]
         params = [nn.Parameter(torch.zeros_like(grad)) for grad in grads]

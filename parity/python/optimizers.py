@@ -196,11 +196,12 @@ def lookahead(family):
     ]:
         family.seed("Lookahead", case)
         params = [rand(*shape, **(ONE_ELEMENT if math.prod(shape) == 1 else {})) for shape in SHAPES]
-        make = {"sgd": lambda params: optim.SGD(params, lr, momentum=0.5), "adam": lambda params: optim.Adam(params, lr)}
-        config = dict(config, inner=inner, lr=lr)
-        around = {name: config[name] for name in ("every", "part") if name in config}
-        family.optimizer(
-            "Lookahead", case, lambda params: Lookahead(params, make[inner](params), **around), params, config=config)
+
+        def make(params):
+            own = optim.Adam(params, lr) if inner == "adam" else optim.SGD(params, lr, momentum=0.5)
+            return Lookahead(params, own, **config)
+
+        family.optimizer("Lookahead", case, make, params, config=dict(config, inner=inner, lr=lr))
 
 
 def sam(family):

@@ -9,9 +9,9 @@ use maplet_autograd::{Grads, Item, ItemMut, Param, Path, Visit};
 ///
 /// The learning rate is the first optimizer's; setting it sets the second's in the ratio that they were built with.
 ///
-/// Both are asked before either steps, so that a step which one of them refuses changes nothing. Their clipping is their
-/// own: `clip_norm` bounds the norm of the gradients that its optimizer gets. To bound the norm of all together, call
-/// [`Grads::clip_norm`] before the step.
+/// Both are asked before either steps, so that a step which one of them refuses changes nothing. Their clipping is
+/// their own: `clip_norm` bounds the norm of the gradients that its optimizer gets. To bound the norm of all together,
+/// call [`Grads::clip_norm`] before the step.
 ///
 /// PyTorch: –; Keras: –.
 pub struct Partition<A, B> {

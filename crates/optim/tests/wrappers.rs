@@ -2,7 +2,8 @@
 
 use maplet_autograd::{Grads, Param, Pass, State, Tensor, Var, container, fields};
 use maplet_optim::{
-    Accumulate, Adam, AdamW, Ema, Error, Lbfgs, LineSearch, Lookahead, Optimizer, Partition, Result, Sam, Sgd, Swa,
+    Accumulate, Adam, AdamW, Ema, Error, Lbfgs, LineSearch, Lookahead, Muon, Optimizer, OptimizerState, Partition,
+    Result, Sam, Sgd, Swa,
 };
 
 struct Model {
@@ -33,6 +34,10 @@ fn grads(model: &Model, samples: &[f64]) -> Grads {
 /// All parameters in one row.
 fn numbers(model: &Model) -> Vec<f64> {
     [&model.weight, &model.bias].map(|param| param.value().to_vec::<f64>().unwrap()).concat()
+}
+
+fn bits(model: &Model) -> Vec<u64> {
+    numbers(model).into_iter().map(f64::to_bits).collect() // infinities and NaNs too
 }
 
 fn near(found: &[f64], expected: &[f64], tolerance: f64) {
@@ -102,6 +107,83 @@ fn a_partition_gives_each_its_own() {
     }
     assert_eq!((both.steps(), both.learning_rate(), both.current_learning_rate()), (4, 0.0625, 0.0625));
     assert_eq!(model.mean.value(), &Tensor::from([0.7f64]));
+}
+
+fn is_matrix(_: &str, param: &Param) -> bool {
+    param.shape().rank() == 2
+}
+
+#[test]
+fn a_partitions_state_is_of_both() {
+    let nested = || Partition::new(is_matrix, Lookahead::new(Sgd::new(0.1)), Adam::new(0.1));
+    let state = Partition::new(|_, _| true, nested(), nested()).state();
+    let kind = "partition(lookahead(sgd), adam)";
+    assert_eq!(state.optimizer, format!("partition({kind}, {kind})"));
+    let text = |state: OptimizerState| {
+        let mut partition = Partition::new(is_matrix, Sgd::new(0.3), AdamW::new(0.6));
+        let text = partition.load_state(state).unwrap_err().to_string();
+        assert_eq!((partition.learning_rate(), partition.steps()), (0.3, 0));
+        text
+    };
+    let help = "help: build the optimizer that was saved";
+    let second = Partition::new(is_matrix, Sgd::new(0.1), Adam::new(0.1)).state();
+    assert_eq!(text(second), format!("adamw: the state is one of `adam`; {help}"));
+    let first = Partition::new(is_matrix, Adam::new(0.1), AdamW::new(0.1)).state();
+    assert_eq!(text(first), format!("sgd: the state is one of `adam`; {help}"));
+    for other in ["adam", "partition(sgd)", "partition(lookahead(sgd, adam))"] {
+        let state = OptimizerState { optimizer: other.into(), ..Adam::new(0.1).state() };
+        assert_eq!(text(state), format!("partition: the state is one of `{other}`; {help}"));
+    }
+}
+
+#[test]
+fn a_partitions_rates_keep_their_ratio_through_zero_and_a_restore() {
+    let second = |partition: &Partition<Sgd, Sgd>| {
+        let numbers = partition.state().numbers;
+        numbers.into_iter().find(|(name, _)| name == "partition:learning_rate").unwrap().1
+    };
+    let mut partition = Partition::new(is_matrix, Sgd::new(0.5), Sgd::new(2.0));
+    partition.set_learning_rate(0.0);
+    assert_eq!((partition.learning_rate(), second(&partition)), (0.0, 0.0));
+    let mut restored = Partition::new(is_matrix, Sgd::new(0.5), Sgd::new(0.5));
+    restored.load_state(partition.state()).unwrap();
+    for mut partition in [partition, restored] {
+        partition.set_learning_rate(0.25);
+        assert_eq!((partition.learning_rate(), second(&partition)), (0.25, 1.0));
+    }
+    let mut still = Partition::new(is_matrix, Sgd::new(0.0), Sgd::new(2.0));
+    still.set_learning_rate(0.25);
+    assert_eq!((still.learning_rate(), second(&still)), (0.25, 2.0)); // no ratio
+}
+
+#[test]
+fn a_step_that_one_part_of_a_partition_refuses_changes_nothing() {
+    let text = |second: Box<dyn Optimizer>, bias: f64| {
+        let (mut model, mut optimizer) = (model(), Partition::new(is_matrix, Sgd::new(0.1), second));
+        model.bias.set_value(Tensor::full([2], bias)).unwrap();
+        let (before, mean, grads) = (bits(&model), model.mean.value().clone(), grads(&model, &[1.0]));
+        let state = optimizer.state();
+        let text = optimizer.step(&mut model, &grads).unwrap_err().to_string();
+        assert!(bits(&model) == before && model.mean.value() == &mean && optimizer.state() == state);
+        text
+    };
+    let nan =
+        "adam: the gradient of `bias` is not finite; help: lower the learning rate, or look for the NaN in the data";
+    let clipped = || Adam::new(0.1).clip_norm(1.0);
+    assert_eq!(text(Box::new(clipped()), f64::INFINITY), nan);
+    assert_eq!(text(Box::new(Lookahead::new(clipped())), f64::INFINITY), nan);
+    assert_eq!(text(Box::new(Accumulate::new(2, clipped())), f64::INFINITY), nan);
+    assert_eq!(text(Box::new(Partition::new(is_matrix, Sgd::new(0.1), clipped())), f64::INFINITY), nan);
+    let vector = "muon: `bias` is [2]; help: it needs two axes; give this one to another optimizer, with Partition";
+    assert_eq!(text(Box::new(Muon::new(0.1)), 0.5), vector);
+    let (mut other, mut lookahead) = (model(), Lookahead::new(Sgd::new(0.1)));
+    other.weight.set_trainable(false);
+    other.bias = Param::new(Tensor::from([0.0f64; 3]));
+    let found = grads(&other, &[1.0]);
+    lookahead.step(&mut other, &found).unwrap();
+    let sizes =
+        "lookahead: `bias` is f64 [2], its slow weights f64 [3]; help: load the state of a model of the same sizes";
+    assert_eq!(text(Box::new(lookahead), 0.5), sizes);
 }
 
 /// Equation 2 of the paper, around gradient descent.
