@@ -11,9 +11,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         Entry::values("jacobian", |case, dtype| {
             named([autograd::jacobian(|x| function(case, x), &arg(case, "x", dtype)?)?])
         }),
-        Entry::values("hessian", |case, dtype| {
-            named([autograd::hessian(|x| loss(case, x), &arg(case, "x", dtype)?)?])
-        }),
+        Entry::values("hessian", |case, dtype| named([autograd::hessian(|x| loss(case, x), &arg(case, "x", dtype)?)?])),
         Entry::values("vector_jacobian_product", |case, dtype| {
             let (x, u) = (arg(case, "x", dtype)?, arg(case, "u", dtype)?);
             named(autograd::vector_jacobian_product(|x| function(case, x), &x, &u)?.into())

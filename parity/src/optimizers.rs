@@ -4,7 +4,8 @@ use crate::{Case, Entry, Result};
 use maplet_autograd::{Param, Pass, Var, container, fields};
 use maplet_optim::{
     Adadelta, Adafactor, Adagrad, Adam, AdamRule, AdamW, Adamax, Asgd, Averaged, Averaging, Descent, Ema, Lamb, Lbfgs,
-    LineSearch, Lion, Lookahead, Muon, MuonScale, Nadam, Optimizer, Radam, ReduceOnPlateau, Rmsprop, Rprop, Rule, Sam, Sgd, Swa,
+    LineSearch, Lion, Lookahead, Muon, MuonScale, Nadam, Optimizer, Radam, ReduceOnPlateau, Rmsprop, Rprop, Rule, Sam,
+    Sgd, Swa,
 };
 use maplet_tensor::{DType, Tensor};
 

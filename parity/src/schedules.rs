@@ -2,8 +2,8 @@
 
 use crate::{Case, Entry, Result};
 use maplet_optim::{
-    Chained, Constant, Cosine, CosineRestarts, Cycle, Cyclic, ExponentialDecay, LinearRamp, MultiStepDecay, Noam, OneCycle,
-    PolynomialDecay, Schedule, Sequence, StepDecay,
+    Chained, Constant, Cosine, CosineRestarts, Cycle, Cyclic, ExponentialDecay, LinearRamp, MultiStepDecay, Noam,
+    OneCycle, PolynomialDecay, Schedule, Sequence, StepDecay,
 };
 use maplet_tensor::{DType, Tensor};
 
@@ -15,7 +15,9 @@ pub(crate) fn entries() -> Vec<Entry> {
             let milestones: Vec<u64> = case.get("milestones")?;
             Ok(Box::new(MultiStepDecay::new(milestones, case.get("gamma")?)))
         }),
-        Entry::schedule("Constant", |case| Ok(Box::new(Constant::first(case.get("factor")?, case.get("total_iters")?)))),
+        Entry::schedule("Constant", |case| {
+            Ok(Box::new(Constant::first(case.get("factor")?, case.get("total_iters")?)))
+        }),
         Entry::schedule("LinearRamp", |case| {
             let (start, end) = (case.get("start_factor")?, case.get("end_factor")?);
             Ok(Box::new(LinearRamp::new(start, end, case.get("total_iters")?)))
