@@ -78,7 +78,7 @@ class Family:
     def __init__(self, name, ours=None):
         self.name, self.ours = name, ours
         self.tensors, self.configs = {}, {}
-        self.checked, self.worst = 0, 0.0
+        self.checked, self.worst = set(), 0.0
 
     def seed(self, entry, case):
         """Random numbers that do not depend on the other cases. Call it before making a case's inputs."""
@@ -92,7 +92,7 @@ class Family:
         module = module.to(torch.float32).to(FLOAT).train(training)
         call = call or (lambda module, *inputs: module(*inputs))
         if self.ours is not None:
-            return self.check(entry, case, module, inputs, call)
+            return self.check(entry, case, module, inputs, call, training)
         put = self.begin(entry, case, dict(config or {}, training=training, steps=steps), args)
         # The counter serves a cumulative average alone; only then is it a state here.
         keep = lambda name: (config or {}).get("cumulative") or not name.endswith("num_batches_tracked")
@@ -178,11 +178,15 @@ class Family:
             if param.requires_grad:
                 put("dparam." + name, param.grad if param.grad is not None else torch.zeros_like(param))
 
-    def check(self, entry, case, module, inputs, call):
-        """Loads the state that Maplet saved, by its names, and compares the outputs with those of Maplet."""
+    def check(self, entry, case, module, inputs, call, training):
+        """Loads the state that Maplet saved, by its names, and compares the outputs with those of Maplet.
+
+        It saves one for every module with parameters that is not in training.
+        """
         path = Path(self.ours) / self.name / entry / f"{case}.safetensors"
-        if not path.exists():
+        if training or not any(True for _ in module.parameters()):
             return
+        assert path.exists(), f"{path} is missing: Maplet saved no state for this case"
         tensors = load_file(path)
         state = {name.removeprefix("state."): x.to(FLOAT) for name, x in tensors.items() if name.startswith("state.")}
         for name, value in module.state_dict().items():
@@ -191,14 +195,18 @@ class Family:
         module.load_state_dict(state, strict=True)
         with torch.no_grad():
             outputs = flat(call(module, *(x.tensor if isinstance(x, Const) else x for x in inputs)))
+        count = sum(name.startswith("out.") for name in tensors)
+        assert count == len(outputs), f"{self.name}/{entry}/{case}: {count} outputs, not {len(outputs)}"
         for i, y in enumerate(outputs):
+            ours = tensors[f"out.{i}"]
+            assert ours.shape == y.shape, f"{self.name}/{entry}/{case}: output {i} is {ours.shape}, not {y.shape}"
             if not y.is_floating_point() or y.numel() == 0:
                 continue
             largest = max(y.abs().max().item(), 1e-30)
-            difference = (tensors[f"out.{i}"].to(FLOAT) - y).abs().max().item() / largest
+            difference = (ours.to(FLOAT) - y).abs().max().item() / largest
             assert difference <= 1e-4, f"{self.name}/{entry}/{case}: output {i} differs by {difference:.3g}"
             self.worst = max(self.worst, difference)
-        self.checked += 1
+        self.checked.add(path)
 
     def save(self, path):
         """Writes the file."""
