@@ -69,6 +69,10 @@ def cases(family):
         for i, config in enumerate(configs):
             elementwise(family, entry, make(**config), config, ["default", "other"][i])
 
+    for entry, make, config in [("Celu", nn.CELU, dict(alpha=-1.5)), ("Softplus", nn.Softplus, dict(beta=-2.0))]:
+        family.seed(entry, "negative")
+        family.layer(entry, "negative", make(**config), randn(4, 5), config=config)
+
     for case, shape, count in [
         ("one", (4, 3, 5), 1),
         ("by_channel", (4, 3, 5), 3),

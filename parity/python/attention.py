@@ -1,5 +1,7 @@
 """Attention, transformers, and positions by rotation."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -201,8 +203,9 @@ def layers(family):
         ("TransformerEncoderLayer", nn.TransformerEncoderLayer, [(3, D)]),
         ("TransformerDecoderLayer", nn.TransformerDecoderLayer, [(3, D), (4, D)]),
     ]:
-        family.seed(name, "unbatched")
-        family.layer(name, "unbatched", spread(module(**SIZES)), *[randn(*shape) for shape in shapes], config=SIZES)
+        for case, batch in [("unbatched", ()), ("empty_batch", (0,))]:
+            family.seed(name, case)
+            family.layer(name, case, spread(module(**SIZES)), *[randn(*batch, *shape) for shape in shapes], config=SIZES)
 
 
 def as_bias(mask):
@@ -252,10 +255,48 @@ def stacks(family):
             family.layer(name, case, spread(module), *inputs, config=config, args=args, call=call, training=training)
 
 
+def slopes(heads):
+    """Of Press, Smith & Lewis (2022): a geometric sequence for a power of 2, else a mixture of two."""
+    power = 2 ** math.floor(math.log2(heads))
+    start = 2 ** (-8 / power)
+    some = [start ** (i + 1) for i in range(power)]
+    return some if power == heads else some + slopes(2 * power)[::2][: heads - power]
+
+
 def others(family):
     for t in (0, 1, 5):
         mask = nn.Transformer.generate_square_subsequent_mask(t, dtype=torch.float64)
         family.values("causal_mask", f"t_{t}", config=dict(t=t), out_0=mask)
+
+    # The formula of Vaswani et al. (2017), §3.5.
+    for case, shape, first, max_len in [
+        ("plain", (2, 5, 6), 0, 5),
+        ("odd", (2, 4, 5), 0, 7),
+        ("later", (1, 3, 2, 4), 40, 60),
+        ("size_1", (1, 1), 0, 1),
+        ("empty_batch", (0, 3, 4), 0, 3),
+    ]:
+        t, d = shape[-2:]
+
+        def add(x):
+            angle = [[(first + t) / 10000 ** (2 * (i // 2) / d) for i in range(d)] for t in range(t)]
+            rows = [[math.cos(a) if i % 2 else math.sin(a) for i, a in enumerate(row)] for row in angle]
+            return x + torch.tensor(rows, dtype=torch.float64)
+
+        family.seed("SinusoidalPositions", case)
+        family.function("SinusoidalPositions", case, add, randn(*shape), config=dict(max_len=max_len, d=d, first=first))
+
+    for case, heads, t_q, t_k in [
+        ("eight", 8, 4, 4),
+        ("no_power", 6, 3, 3),
+        ("one", 1, 2, 2),
+        ("next_query", 4, 1, 5),
+        ("nothing", 2, 0, 3),
+    ]:
+        places = torch.arange(t_k - t_q, t_k, dtype=torch.float64)[:, None]
+        distance = (torch.arange(t_k, dtype=torch.float64) - places).abs()
+        bias = -torch.tensor(slopes(heads), dtype=torch.float64)[:, None, None] * distance
+        family.values("alibi", case, config=dict(heads=heads, t_q=t_q, t_k=t_k), out_0=bias)
 
     # By the paper: numbers a + ib times e^(iφ). PyTorch has no layer for it.
     for case, shape, half, config in [

@@ -1,10 +1,25 @@
 """Convolutions, the way back of them, padding, patches and shuffles."""
 
+from functools import partial
 from itertools import product
 
 from torch import nn
 
-from reference import rand
+from reference import Const, rand
+
+
+class Separable(nn.Module):
+    """A convolution of each channel by itself, then one of size 1 over the channels."""
+
+    def __init__(self, d, in_channels, out_channels, multiplier=1, bias=True, **window):
+        super().__init__()
+        conv, between = getattr(nn, f"Conv{d}d"), in_channels * multiplier
+        self.depthwise = conv(in_channels, between, groups=in_channels, bias=False, **window)
+        self.pointwise = conv(between, out_channels, 1, bias=bias)
+
+    def forward(self, x):
+        return self.pointwise(self.depthwise(x))
+
 
 SIDES = {1: (7,), 2: (6, 5), 3: (3, 4, 3)}
 SMALL = {1: (4,), 2: (3, 4), 3: (2, 2, 2)}
@@ -58,6 +73,32 @@ def cases(family):
         ]:
             layer(entry, case, module, shape, dict(**config, **channels))
 
+        entry, shape = f"SeparableConv{d}d", (2, 2, *SIDES[d])
+        channels = dict(in_channels=2, out_channels=3)
+        for case, n, config in [
+            ("plain", 2, dict(kernel_size=2)),
+            ("multiplier", 2, dict(kernel_size=2, multiplier=3)),
+            ("no_bias", 2, dict(kernel_size=2, bias=False)),
+            ("stride_padding", 2, dict(kernel_size=3, stride=2, padding=1)),
+            ("uneven", 2, dict(kernel_size=(3, 2, 1)[:d], stride=(1, 2, 1)[:d], padding=(1, 1, 0)[:d], multiplier=2)),
+            ("dilation", 2, dict(kernel_size=2, dilation=2)),
+            ("empty_batch", 0, dict(kernel_size=2)),
+        ]:
+            layer(entry, case, partial(Separable, d), (n, *shape[1:]), dict(**config, **channels))
+
+        entry = f"Cropping{d}d"
+        for case, n, cut in [
+            ("around", 2, [(1, 0), (0, 2), (1, 1)][:d]),
+            ("everywhere", 2, [(1, 1)] * d),
+            ("nothing", 2, [(0, 0)] * d),
+            ("to_size_1", 1, [(side - 1, 0) for side in SIDES[d]]),
+            ("empty_batch", 0, [(1, 1)] * d),
+        ]:
+            family.seed(entry, case)
+            kept = tuple(slice(before, side - after) for (before, after), side in zip(cut, SIDES[d]))
+            crop = lambda x: x[(..., *kept)]
+            family.function(entry, case, crop, rand(n, 2, *SIDES[d]), config=dict(around=cut))
+
         around = {1: (2, 1), 2: (1, 2, 0, 3), 3: (1, 0, 2, 1, 0, 2)}[d]
         pads = dict(around=[around[i : i + 2] for i in range(0, 2 * d, 2)][::-1])  # first axis first
         for name in ("ZeroPad", "ReflectionPad", "ReplicationPad", "CircularPad", "ConstantPad"):
@@ -93,8 +134,16 @@ def cases(family):
         layer("PixelShuffle", case, nn.PixelShuffle, (2, channels, 2, 3), dict(upscale_factor=factor))
         shape = (2, 2, 2 * factor, 3 * factor)
         layer("PixelUnshuffle", case, nn.PixelUnshuffle, shape, dict(downscale_factor=factor))
+    family.seed("PixelShuffle", "empty_batch")  # without a gradient: PyTorch's has a wrong shape, and is refused
+    empty = Const(rand(0, 8, 2, 3))
+    family.layer("PixelShuffle", "empty_batch", nn.PixelShuffle(2), empty, config=dict(upscale_factor=2))
     layer("PixelShuffle", "size_1", nn.PixelShuffle, (1, 4, 1, 1), dict(upscale_factor=2))
-    for case, groups, shape in (("image", 2, (2, 6, 2, 3)), ("sequence", 3, (2, 6, 4)), ("alone", 1, (2, 3, 2, 2))):
+    for case, groups, shape in [
+        ("image", 2, (2, 6, 2, 3)),
+        ("sequence", 3, (2, 6, 4)),
+        ("alone", 1, (2, 3, 2, 2)),
+        ("empty_batch", 2, (0, 6, 2, 3)),
+    ]:
         layer("ChannelShuffle", case, nn.ChannelShuffle, shape, dict(groups=groups))
 
     for case, start, end in (("middle", 1, 2), ("from_the_end", -3, -2), ("all", 0, -1), ("nothing", 2, 2)):

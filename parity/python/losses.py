@@ -286,6 +286,10 @@ def ctc(family):
     family.seed("Ctc", "alone")
     family.function("Ctc", "alone", lambda x: F.ctc_loss(F.log_softmax(x, -1), targets[0], (6,), (4,)), randn(7, 5),
                     config=dict(input_lengths=[6], target_lengths=[4]), args=dict(target=targets[0]))
+    family.seed("Ctc", "no_labels")
+    family.function("Ctc", "no_labels", lambda x: F.ctc_loss(F.log_softmax(x, -1), targets[:, :0], (7, 5, 6, 1), (0,) * 4),
+                    randn(7, 4, 5), config=dict(input_lengths=[7, 5, 6, 1], target_lengths=[0] * 4),
+                    args=dict(target=targets[:, :0]))
     family.seed("Ctc", "long")
     long = torch.randint(1, 6, (2, 20))
     family.function("Ctc", "long", lambda x: F.ctc_loss(F.log_softmax(x, -1), long, (80, 61), (20, 13)),

@@ -182,7 +182,7 @@ class Bidirectional(nn.Module):
 
     def forward(self, x, merge, lengths):
         t, n, _ = x.shape
-        lengths = torch.tensor(lengths or [t] * n)
+        lengths = torch.tensor(lengths or [t] * n, dtype=torch.long)
         steps = torch.arange(t)[:, None]
         order = torch.where(steps < lengths, lengths - 1 - steps, steps)
 
@@ -222,10 +222,11 @@ def cases(family):
         inputs = [rand(*x)] + [rand(x[0], config["out_channels"], *x[3:]) for _ in range(2 * begins)]
         family.layer(name, case, ConvLstm(**config), *inputs, config=config)
     attention(family)
-    for case, merge, lengths in [("concat", "concat", None), ("sum", "sum", [3, 5, 1]), ("mean", "mean", [5, 4, 4]),
-                                 ("mul", "mul", None)]:
+    for case, n, merge, lengths in [("concat", 3, "concat", None), ("sum", 3, "sum", [3, 5, 1]),
+                                    ("mean", 3, "mean", [5, 4, 4]), ("mul", 3, "mul", None),
+                                    ("empty_batch", 0, "concat", None), ("empty_batch_lengths", 0, "sum", [])]:
         family.seed("Bidirectional", case)
-        family.layer("Bidirectional", case, Bidirectional(2, 3), rand(5, 3, 2), config=dict(merge=merge, lengths=lengths),
+        family.layer("Bidirectional", case, Bidirectional(2, 3), rand(5, n, 2), config=dict(merge=merge, lengths=lengths),
                      call=lambda module, x, merge=merge, lengths=lengths: module(x, merge, lengths))
     family.seed("TimeDistributed", "linear")
     family.layer("TimeDistributed", "linear", TimeDistributed(nn.Linear(3, 2)), rand(2, 4, 3))

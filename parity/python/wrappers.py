@@ -1,5 +1,6 @@
 """Parametrized weights, containers, changes of shape."""
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -63,3 +64,33 @@ def cases(family):
         family.seed("Reshape", case)
         call = lambda module, x: module(x.flatten(1))
         family.layer("Reshape", case, nn.Unflatten(1, sizes), rand(*shape), config=dict(sizes=sizes), call=call)
+
+    for case, shape, sizes, projection in [
+        ("plain", (2, 3), [3, 3], False),
+        ("projection", (2, 3), [3, 5], True),
+        ("more_axes", (2, 1, 3), [3, 1], True),
+        ("empty_batch", (0, 3), [3, 3], False),
+    ]:
+        family.seed("Residual", case)
+        module = nn.ModuleDict(dict(inner=nn.Linear(*sizes)))
+        if projection:
+            module["projection"] = nn.Linear(*sizes)
+        call = lambda module, x: module["inner"](x) + (module["projection"](x) if "projection" in module else x)
+        family.layer("Residual", case, module, rand(*shape), config=dict(sizes=sizes, projection=projection), call=call)
+
+    for case, shape, sizes, axis in [
+        ("concat", (2, 3), [4, 2], -1),
+        ("concat_axis_1", (2, 4, 3), [3, 3], 1),
+        ("add", (2, 3), [3, 3], None),
+        ("one", (2, 3), [3], None),
+        ("empty_batch", (0, 3), [4, 2], 1),
+    ]:
+        family.seed("Parallel", case)
+        module = nn.ModuleList([nn.Linear(shape[-1], size) for size in sizes])
+
+        def parallel(module, x):
+            outputs = [layer(x) for layer in module] + [x.relu()]
+            return sum(outputs) if axis is None else torch.cat(outputs, axis)
+
+        config = dict(sizes=[shape[-1], *sizes], axis=axis)
+        family.layer("Parallel", case, module, rand(*shape), config=config, call=parallel)

@@ -3,8 +3,8 @@
 use crate::{Case, Entry, Result};
 use maplet_autograd::{AttentionOptions, Var};
 use maplet_nn_layers::{
-    AttentionMasks, FeedForward, MultiheadAttention, RotaryEmbedding, RotaryPairs, Transformer, TransformerConfig,
-    TransformerDecoderLayer, TransformerEncoderLayer, TransformerMasks, causal_mask,
+    AttentionMasks, FeedForward, MultiheadAttention, RotaryEmbedding, RotaryPairs, SinusoidalPositions, Transformer, TransformerConfig,
+    TransformerDecoderLayer, TransformerEncoderLayer, TransformerMasks, alibi, causal_mask,
 };
 
 pub(crate) fn entries() -> Vec<Entry> {
@@ -49,6 +49,16 @@ pub(crate) fn entries() -> Vec<Entry> {
             |layer, case, x| Ok(vec![layer.forward(&x[0], &x[1], &causal_target(case, &x[0])?)?]),
         ),
         Entry::values("causal_mask", |case, dtype| Ok(vec![("out.0".into(), causal_mask(case.get("t")?, dtype))])),
+        Entry::layer_with(
+            "SinusoidalPositions",
+            |case| Ok(SinusoidalPositions::new(case.get("max_len")?, case.get("d")?)?),
+            |layer, case, x| Ok(vec![layer.forward_from(&x[0], case.get("first")?)?]),
+        )
+        .note("not in PyTorch: compared with the paper's formula"),
+        Entry::values("alibi", |case, dtype| {
+            Ok(vec![("out.0".into(), alibi(case.get("heads")?, [case.get("t_q")?, case.get("t_k")?], dtype)?)])
+        })
+        .note("not in PyTorch: compared with the paper's formula"),
         Entry::function("RotaryEmbedding", |case, x| {
             let pairs = if case.get("half_split")? { RotaryPairs::HalfSplit } else { RotaryPairs::Interleaved };
             let rotary = RotaryEmbedding::with_base(16, x[0].size(-1)?, case.get("base")?)?.pairs(pairs);

@@ -12,6 +12,12 @@ pub(crate) fn entries() -> Vec<Entry> {
         Entry::layer("ConvTranspose1d", conv_transpose::<1>),
         Entry::layer("ConvTranspose2d", conv_transpose::<2>),
         Entry::layer("ConvTranspose3d", conv_transpose::<3>),
+        Entry::layer("SeparableConv1d", separable::<1>).note(CONVS),
+        Entry::layer("SeparableConv2d", separable::<2>).note(CONVS),
+        Entry::layer("SeparableConv3d", separable::<3>).note(CONVS),
+        Entry::layer("Cropping1d", |case| Ok(Cropping1d::new(around(case)?))).note(SLICES),
+        Entry::layer("Cropping2d", |case| Ok(Cropping2d::new(around(case)?))).note(SLICES),
+        Entry::layer("Cropping3d", |case| Ok(Cropping3d::new(around(case)?))).note(SLICES),
         Entry::layer("ZeroPad1d", |case| Ok(ZeroPad1d::new(around(case)?))),
         Entry::layer("ZeroPad2d", |case| Ok(ZeroPad2d::new(around(case)?))),
         Entry::layer("ZeroPad3d", |case| Ok(ZeroPad3d::new(around(case)?))),
@@ -30,7 +36,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         Entry::layer("Unfold", |case| Ok(Unfold::new(case.window()?)?)),
         Entry::layer("Fold", |case| Ok(Fold::new(case.sizes("output_size", [0; 2])?, case.window()?)?)),
         Entry::layer("PixelShuffle", |case| Ok(PixelShuffle::new(case.get("upscale_factor")?)?)),
-        Entry::layer("PixelUnshuffle", |case| Ok(PixelUnshuffle::new(case.get("downscale_factor")?)?)),
+        Entry::layer("PixelUnshuffle", |case| Ok(PixelUnshuffle::new(case.get("downscale_factor")?)?))
+            .note("PyTorch returns an empty batch as it is; here it gets its new shape"),
         Entry::layer("ChannelShuffle", |case| Ok(ChannelShuffle::new(case.get("groups")?)?)),
         Entry::layer("FlattenAxes", |case| Ok(FlattenAxes::new(case.get("start_dim")?, case.get("end_dim")?))),
         Entry::layer("Unflatten", |case| {
@@ -38,6 +45,9 @@ pub(crate) fn entries() -> Vec<Entry> {
         }),
     ]
 }
+
+const CONVS: &str = "not in PyTorch: compared with two `nn.Conv`, one of them with a group for each channel";
+const SLICES: &str = "not in PyTorch: compared with slices";
 
 fn conv<const D: usize>(case: &Case) -> Result<Conv<D>> {
     let [inputs, outputs] = [case.get("in_channels")?, case.get("out_channels")?];
@@ -58,6 +68,13 @@ fn conv_transpose<const D: usize>(case: &Case) -> Result<ConvTranspose<D>> {
     let [inputs, outputs] = [case.get("in_channels")?, case.get("out_channels")?];
     let layer = ConvTranspose::new(inputs, outputs, case.window()?, &mut case.rng())?;
     let layer = layer.output_padding(case.sizes("output_padding", [0; D])?)?;
+    Ok(if case.get_or("bias", true)? { layer } else { layer.without_bias() })
+}
+
+fn separable<const D: usize>(case: &Case) -> Result<SeparableConv<D>> {
+    let [inputs, outputs, multiplier] =
+        [case.get("in_channels")?, case.get("out_channels")?, case.get_or("multiplier", 1)?];
+    let layer = SeparableConv::with_multiplier(inputs, outputs, multiplier, case.window()?, &mut case.rng())?;
     Ok(if case.get_or("bias", true)? { layer } else { layer.without_bias() })
 }
 

@@ -31,11 +31,16 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// A result with any error.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Things of the catalogue that have a counterpart in PyTorch and no entry here, each with its reason.
+/// Things of the catalogue that have no entry here, each with its reason.
 pub const WITHOUT: &[(&str, &str)] = &[
     ("detect_anomaly", "it computes nothing; its texts are tested in crates/autograd"),
     ("record", "it is the way to write ops; every op here is written with it"),
     ("DropPath", "it is torchvision's, and random; its moments are tested in crates/nn-layers"),
+    ("Func", "it computes what its closure does"),
+    ("GaussianDropout", "random, and not in PyTorch; its moments are tested in crates/nn-layers"),
+    ("GaussianNoise", "random, and not in PyTorch; its moments are tested in crates/nn-layers"),
+    ("LastStep", "not in PyTorch: it takes one step of a sequence; tested in crates/nn-layers"),
+    ("LearnedPositions", "not in PyTorch: it adds rows of its weight; tested in crates/nn-layers"),
 ];
 
 /// A file of entries.

@@ -166,7 +166,10 @@ fn vectors() -> Vec<Entry> {
             Ok(vec![loss.reduction(reduction(case)?).loss(&log_probs, &labels, &inputs, &lengths)?])
         })
         .long()
-        .note("through log_softmax: without it the gradient here is the derivative, PyTorch's is not"),
+        .note(
+            "through log_softmax: without it the gradient here is the derivative, PyTorch's is not; PyTorch refuses an \
+             empty batch, here its sum is 0",
+        ),
     ]
 }
 

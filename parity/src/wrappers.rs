@@ -3,8 +3,8 @@
 use crate::{Case, Entry, Result};
 use maplet_autograd::{Param, Var, fields};
 use maplet_nn_layers::{
-    Conv2d, ConvTranspose2d, Flatten, Linear, Module, ModuleDict, ModuleList, Parametrization, Parametrized, Reshape, Sequential,
-    SpectralNorm, WeightNorm,
+    Conv2d, ConvTranspose2d, Flatten, Linear, Module, ModuleDict, ModuleList, Parallel, Parametrization, Parametrized,
+    Relu, Reshape, Residual, Sequential, SpectralNorm, WeightNorm,
 };
 use maplet_tensor::Shape;
 
@@ -52,6 +52,23 @@ pub(crate) fn entries() -> Vec<Entry> {
             let first = Sequential::input([sizes[0]]).linear(sizes[1]).relu();
             Ok(sizes[2..].iter().fold(first, |model, &size| model.linear(size)).build(1)?)
         }),
+        Entry::layer("Residual", |case| {
+            let [from, to] = case.sizes("sizes", [0; 2])?;
+            let linear = || Linear::new(from, to, &mut case.rng());
+            let plain = Residual::new(linear()?);
+            let layer: Box<dyn Module> =
+                if case.get("projection")? { Box::new(plain.projection(linear()?)) } else { Box::new(plain) };
+            Ok(layer)
+        })
+        .note("not in PyTorch: compared with a sum of `nn.Linear`"),
+        Entry::layer("Parallel", |case| {
+            let sizes: Vec<usize> = case.get("sizes")?;
+            let join = case.optional("axis")?.map_or_else(Parallel::add, Parallel::concat);
+            let linear = |&size: &usize| Linear::new(sizes[0], size, &mut case.rng());
+            let linears = sizes[1..].iter().map(linear).collect::<maplet_nn_layers::Result<Vec<_>>>()?;
+            Ok(linears.into_iter().fold(join, Parallel::branch).branch(Relu))
+        })
+        .note("not in PyTorch: compared with `nn.Linear` and a ReLU, joined"),
         Entry::layer("Flatten", |_| Ok(Flatten)),
         Entry::layer("Reshape", |case| Ok(Reshape::new(Shape::new(&case.get::<Vec<usize>>("sizes")?)?)?)),
     ]
