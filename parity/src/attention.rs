@@ -3,8 +3,8 @@
 use crate::{Case, Entry, Result};
 use maplet_autograd::{AttentionOptions, Var};
 use maplet_nn_layers::{
-    AttentionMasks, FeedForward, MultiheadAttention, RotaryEmbedding, RotaryPairs, SinusoidalPositions, Transformer, TransformerConfig,
-    TransformerDecoderLayer, TransformerEncoderLayer, TransformerMasks, alibi, causal_mask,
+    AttentionMasks, FeedForward, MultiheadAttention, RotaryEmbedding, RotaryPairs, SinusoidalPositions, Transformer,
+    TransformerConfig, TransformerDecoderLayer, TransformerEncoderLayer, TransformerMasks, alibi, causal_mask,
 };
 
 pub(crate) fn entries() -> Vec<Entry> {

@@ -20,12 +20,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         f32_only("eye", |case| one(init::eye(shape(case)?)?)),
         f32_only("dirac", |case| one(init::dirac(shape(case)?, case.get("groups")?)?)),
         f32_only("Gain", |case| one(Tensor::scalar(gain(case)?.value()))),
-        random("uniform", |case, shape| {
-            Ok(init::uniform(shape, case.get("low")?, case.get("high")?, &mut case.rng()))
-        }),
-        random("normal", |case, shape| {
-            Ok(init::normal(shape, case.get("mean")?, case.get("std")?, &mut case.rng()))
-        }),
+        random("uniform", |case, shape| Ok(init::uniform(shape, case.get("low")?, case.get("high")?, &mut case.rng()))),
+        random("normal", |case, shape| Ok(init::normal(shape, case.get("mean")?, case.get("std")?, &mut case.rng()))),
         random("xavier_uniform", |case, shape| {
             Ok(init::xavier_uniform(shape, 1, Gain::Value(case.get("gain")?), &mut case.rng())?)
         }),

@@ -21,13 +21,28 @@ pub(crate) fn entries() -> Vec<Entry> {
         Entry::function("FractionalMaxPool3d", fractional::<3>),
     ];
     entries.extend(over::<1>([
-        "MaxPool1d", "AvgPool1d", "LpPool1d", "AdaptiveMaxPool1d", "AdaptiveAvgPool1d", "MaxUnpool1d",
+        "MaxPool1d",
+        "AvgPool1d",
+        "LpPool1d",
+        "AdaptiveMaxPool1d",
+        "AdaptiveAvgPool1d",
+        "MaxUnpool1d",
     ]));
     entries.extend(over::<2>([
-        "MaxPool2d", "AvgPool2d", "LpPool2d", "AdaptiveMaxPool2d", "AdaptiveAvgPool2d", "MaxUnpool2d",
+        "MaxPool2d",
+        "AvgPool2d",
+        "LpPool2d",
+        "AdaptiveMaxPool2d",
+        "AdaptiveAvgPool2d",
+        "MaxUnpool2d",
     ]));
     entries.extend(over::<3>([
-        "MaxPool3d", "AvgPool3d", "LpPool3d", "AdaptiveMaxPool3d", "AdaptiveAvgPool3d", "MaxUnpool3d",
+        "MaxPool3d",
+        "AvgPool3d",
+        "LpPool3d",
+        "AdaptiveMaxPool3d",
+        "AdaptiveAvgPool3d",
+        "MaxUnpool3d",
     ]));
     entries
 }

@@ -110,10 +110,7 @@ where
 }
 
 /// Two steps on one input.
-fn cell<K: Kind>(
-    name: &'static str,
-    build: impl Fn(&Case) -> Result<RecurrentCell<K>> + Clone + 'static,
-) -> Entry
+fn cell<K: Kind>(name: &'static str, build: impl Fn(&Case) -> Result<RecurrentCell<K>> + Clone + 'static) -> Entry
 where
     K::State: FromVars,
 {
