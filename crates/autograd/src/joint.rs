@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// `rule(dy, want)` returns a gradient for each input that `want` marks; it is written in `Var` operations.
 ///
 /// # Errors
-/// As [`Record::done`].
+/// As [`Record::done`](crate::Record::done).
 pub fn record_all<const N: usize>(
     op: &'static str,
     y: Tensor,
@@ -47,7 +47,7 @@ pub fn record_all<const N: usize>(
 /// ```
 ///
 /// # Errors
-/// As [`Record::done`].
+/// As [`Record::done`](crate::Record::done).
 pub fn record_all_outputs<const N: usize, const M: usize>(
     op: &'static str,
     ys: [Tensor; M],
@@ -92,7 +92,7 @@ fn filled(mut dys: Vec<Option<Var>>, outputs: &[(Shape, DType)]) -> Option<Vec<V
 /// ```
 ///
 /// # Errors
-/// As [`Record::done`].
+/// As [`Record::done`](crate::Record::done).
 pub fn record_fused<const N: usize>(
     op: &'static str,
     y: Tensor,
@@ -107,7 +107,7 @@ pub fn record_fused<const N: usize>(
 /// As [`record_fused`], for an op with several outputs: the kernel gets zeros for those without a gradient.
 ///
 /// # Errors
-/// As [`Record::done`].
+/// As [`Record::done`](crate::Record::done).
 pub fn record_fused_outputs<const N: usize, const M: usize>(
     op: &'static str,
     ys: [Tensor; M],
@@ -129,7 +129,7 @@ pub fn record_fused_outputs<const N: usize, const M: usize>(
 /// Records a fused op whose gradient is a kernel alone: it can be differentiated once, and asking for more is an error.
 ///
 /// # Errors
-/// As [`Record::done`].
+/// As [`Record::done`](crate::Record::done).
 pub fn record_kernel<const N: usize>(
     op: &'static str,
     y: Tensor,
