@@ -41,6 +41,9 @@ pub const WITHOUT: &[(&str, &str)] = &[
     ("GaussianNoise", "random, and not in PyTorch; its moments are tested in crates/nn-layers"),
     ("LastStep", "not in PyTorch: it takes one step of a sequence; tested in crates/nn-layers"),
     ("LearnedPositions", "not in PyTorch: it adds rows of its weight; tested in crates/nn-layers"),
+    ("depthwise", "it is a convolution with as many groups as channels, which Conv1d to Conv3d are compared with"),
+    ("Accumulate", "not in PyTorch: sums of gradients; tested in crates/optim and crates/train"),
+    ("Partition", "not in PyTorch: two optimizers, each compared by itself"),
 ];
 
 /// A file of entries.
