@@ -9,18 +9,17 @@
 //! | input gradient | pixels | taps (output channel, kernel place) | weight, `[taps, c]` |
 //! | weight gradient | taps | positions | `dy`, `[positions, o]` |
 //!
-//! Results have channels innermost and are transposed on their way out, a strip of positions at a time.
+//! How a batch is shared out is in `gathered.rs`, for the weight gradient in `conv_weight.rs`.
 //!
 //! Letters: `n` image, `c` input channel, `o` output channel. "Pixels" and "positions" are the places of the input and
 //! of the output.
 
 use crate::dtype::dispatch_float;
-use crate::ops::gather::{DEPTH, NS_PER_MAC, Panels, check_offsets, gather_product, strip_len};
-use crate::ops::geometry::{Conv, Volume, area};
-use crate::ops::matmul::{Activation, finish};
-use crate::par::{self, Shared};
-use crate::tile::{Block, Offsets, Start};
-use crate::turn::{turn, turn_into};
+use crate::ops::gather::Panels;
+use crate::ops::gathered::{Gathered, Phase};
+use crate::ops::geometry::{Conv, area};
+use crate::ops::matmul::Activation;
+use crate::turn::turn;
 use crate::{Float, Result, Shape, Tensor, Window};
 
 impl Tensor {
@@ -93,11 +92,10 @@ impl Conv {
     /// Compiled here once, not by each crate that names a `D`; so are its neighbors.
     fn weight_grad(&self, op: &'static str, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         dispatch_float!(dy.dtype(), op, T => {
-            let (volume, padded) = self.padded::<T>(x);
-            let positions = self.positions(volume);
-            let dy = dy.slice_of::<T>();
-            let plane = positions.len();
-            Ok(self.grad_weight::<T>(&padded, volume, &positions, |n, part, out| {
+            let input = self.framed_input::<T>(x);
+            let positions = self.positions(input.volume);
+            let (dy, plane) = (dy.slice_of::<T>(), positions.len());
+            Ok(self.grad_weight::<T>(input, &positions, |n, part, out| {
                 let dy = &dy[(n * self.o + part * self.o_group) * plane..];
                 turn([self.o_group, plane], dy, plane, out, self.o_group);
             }))
@@ -113,34 +111,25 @@ impl Conv {
         activation: Activation,
     ) -> Result<Tensor> {
         dispatch_float!(x.dtype(), op, T => {
-            let (volume, x) = self.padded::<T>(x);
-            let weights = self.packed_weights::<T>(weight);
-            let bias = bias.map(Tensor::slice_of::<T>);
-            let positions = self.positions(volume);
-            let taps = self.taps(volume);
-            Ok(Tensor::build(self.y_shape, |out: &mut [T]| {
-                let plane = positions.len();
-                let out = Shared::new(out);
-                let strip = strip_len(taps.len() * self.o_group);
-                let [strips, parts] = [plane.div_ceil(strip), self.groups];
-                let cost = (strip * taps.len() * self.o_group) as f64 * NS_PER_MAC;
-                par::tasks(self.n * parts * strips, cost, |task| {
-                    let (n, part, first) = (task / strips / parts, task / strips % parts, task % strips * strip);
-                    let rows = &positions[first..plane.min(first + strip)];
-                    let x = &x.slice_of::<T>()[(n * self.c + part * self.c_group) * area(volume)..];
-                    let o0 = part * self.o_group;
-                    let bias = bias.map(|bias| &bias[o0..][..self.o_group]);
-                    let mut sums = Tensor::dirty::<T>(Shape::from([rows.len(), self.o_group]));
-                    let sums = sums.own_slice::<T>();
-                    gather_product(x, rows, &taps, weights.part(part), self.o_group, bias, sums);
-                    if activation != Activation::Identity {
-                        finish(sums, self.o_group, None, activation);
-                    }
-                    let to = out.start().wrapping_add((n * self.o + o0) * plane + first);
-                    // SAFETY: the strip's positions in the group's channels of image n are this task's alone.
-                    unsafe { turn_into([rows.len(), self.o_group], sums, self.o_group, to, plane) };
-                });
-            }))
+            let input = self.framed_input::<T>(x);
+            let offsets = self.positions(input.volume);
+            let phase = Phase {
+                pixels: (0..offsets.len()).collect(),
+                offsets,
+                taps: self.taps(input.volume),
+                weights: self.packed_weights::<T>(weight),
+            };
+            let gathered = Gathered {
+                input,
+                phases: &[phase],
+                images: self.n,
+                groups: self.groups,
+                channels: self.o_group,
+                plane: area(self.output),
+                bias: bias.map(Tensor::slice_of::<T>),
+                activation,
+            };
+            Ok(Tensor::build(self.y_shape, |out: &mut [T]| gathered.run(out)))
         })
     }
 
@@ -148,66 +137,9 @@ impl Conv {
     pub(crate) fn packed_weights<T: Float>(&self, weight: &Tensor) -> Panels {
         let taps = self.c_group * area(self.window.kernel);
         let weight = weight.slice_of::<T>();
-        Panels::new::<T>(self.groups, taps, self.o_group, |part, t, o| weight[(part * self.o_group + o) * taps + t])
-    }
-
-    /// The weight gradient, given the padded input and a function that writes image `n`'s `dy` of a group as
-    /// `[positions, o]`.
-    pub(crate) fn grad_weight<T: Float>(
-        &self,
-        x: &Tensor,
-        volume: Volume,
-        positions: &[usize],
-        dy: impl Fn(usize, usize, &mut [T]) + Sync,
-    ) -> Tensor {
-        let taps = self.taps(volume);
-        let part_len = taps.len() * self.o_group;
-        // Each task sums some images; the partial sums are added in order. The cut depends on sizes alone.
-        let per_image = (positions.len() * part_len) as f64 * NS_PER_MAC;
-        let images = ((50_000.0 / per_image.max(1.0)) as usize).clamp(1, self.n.max(1)).max(self.n.div_ceil(16));
-        let cuts = self.n.div_ceil(images).max(1);
-        let mut partial = Tensor::dirty::<T>(Shape::from([cuts, self.groups, taps.len(), self.o_group]));
-        par::rows(partial.own_slice::<T>(), part_len.max(1), per_image * images as f64, |first, sums| {
-            for (i, sums) in sums.chunks_mut(part_len).enumerate() {
-                let (cut, part) = ((first + i) / self.groups, (first + i) % self.groups);
-                let mut turned = Tensor::dirty::<T>(Shape::from([positions.len(), self.o_group]));
-                let turned = turned.own_slice::<T>();
-                sums.fill(T::zero());
-                for n in cut * images..self.n.min((cut + 1) * images) {
-                    dy(n, part, turned);
-                    let x = &x.slice_of::<T>()[(n * self.c + part * self.c_group) * area(volume)..];
-                    check_offsets(x, &taps, positions);
-                    for t0 in (0..positions.len()).step_by(DEPTH) {
-                        let block = Block {
-                            rows: taps.len(),
-                            steps: DEPTH.min(positions.len() - t0),
-                            columns: self.o_group,
-                            a: x.as_ptr(),
-                            a_rows: Offsets::List(&taps),
-                            a_steps: Offsets::List(&positions[t0..]),
-                            b: turned[t0 * self.o_group..].as_ptr(),
-                            b_stride: self.o_group,
-                            c: sums.as_mut_ptr(),
-                            c_stride: self.o_group,
-                            start: Start::Sum,
-                        };
-                        // SAFETY: the offsets lie in x (checked above), B and C have the block's sizes.
-                        unsafe { block.run() };
-                    }
-                }
-            }
-        });
-        let total = self.groups * part_len;
-        let (sum, rest) = partial.own_slice::<T>().split_at_mut(total);
-        par::elements(sum, cuts as f64 * 0.2, |start, sum| {
-            for partial in rest.chunks_exact(total) {
-                sum.iter_mut().zip(&partial[start..]).for_each(|(sum, &x)| *sum += x);
-            }
-        });
-        Tensor::build(self.w_shape, |out: &mut [T]| {
-            for (sum, out) in sum.chunks_exact(part_len.max(1)).zip(out.chunks_exact_mut(part_len.max(1))) {
-                turn([taps.len(), self.o_group], sum, self.o_group, out, taps.len());
-            }
+        Panels::new::<T>(self.groups, [taps, 1], self.o_group, |part, steps, rows| {
+            let weight = &weight[part * self.o_group * taps + steps.start..];
+            turn([self.o_group, steps.len()], weight, taps, rows, self.o_group);
         })
     }
 }

@@ -72,7 +72,7 @@ impl Tensor {
                                 let count = strip.min(pooled - p0);
                                 let rows = &positions[p0 * window..][..count * window];
                                 let sums = &mut sums[..rows.len() * conv.o_group];
-                                gather_product(x, rows, &taps, weights.part(part), conv.o_group, bias, sums);
+                                gather_product(&[x], rows, &taps, weights.part(part), 0..conv.o_group, bias, sums);
                                 let best = &mut best[p0 * conv.o_group..][..count * conv.o_group];
                                 win(sums, window, conv.o_group, best, &mut places[p0 * conv.o + o0..], conv.o);
                             }
@@ -112,7 +112,7 @@ impl Tensor {
         let winners = winners.places.slice_of::<u8>();
         dispatch_float!(self.dtype(), OP, T => {
             let dy = self.slice_of::<T>();
-            let (volume, padded) = sizes.padded::<T>(x);
+            let input = sizes.framed_input::<T>(x);
             let plane = area(sizes.output);
             let mut bias = Tensor::dirty::<T>(Shape::from([sizes.n, sizes.o]));
             let bias_sums = Shared::new(bias.own_slice::<T>());
@@ -156,7 +156,8 @@ impl Tensor {
             let [dw, db] = match want[1] || want[2] {
                 false => [None, None],
                 true => {
-                    let dw = sizes.grad_weight::<T>(&padded, volume, &fused.positions(volume), spread);
+                    let positions = fused.positions(input.volume);
+                    let dw = sizes.grad_weight::<T>(input, &positions, spread);
                     [want[1].then_some(dw), if want[2] { Some(bias.sum(0, false)?) } else { None }]
                 }
             };

@@ -4,10 +4,10 @@
 //! cut into phases that meet the same ones.
 
 use crate::dtype::dispatch_float;
-use crate::ops::gather::{NS_PER_MAC, Panels, gather_product, strip_len};
+use crate::ops::gather::Panels;
+use crate::ops::gathered::{Gathered, Phase};
 use crate::ops::geometry::{Conv, Volume, area, lattice, pitches, spatial_dims};
-use crate::ops::matmul::check_bias;
-use crate::par::{self, Shared};
+use crate::ops::matmul::{Activation, check_bias};
 use crate::turn::turn;
 use crate::{Error, Float, Result, Shape, Sizes, Tensor, Window};
 use std::array::from_fn;
@@ -98,27 +98,19 @@ impl Conv {
     /// The input gradient plus a bias for each input channel.
     fn grad_input(&self, op: &'static str, dy: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         dispatch_float!(dy.dtype(), op, T => {
-            let (volume, dy) = self.bordered::<T>(dy);
-            let bias = bias.map(Tensor::slice_of::<T>);
-            let phases = self.phases::<T>(volume, weight);
-            Ok(Tensor::build(self.x_shape, |out: &mut [T]| {
-                let plane = area(self.input);
-                let out = Shared::new(out);
-                let cost = (self.c_group * self.o_group * plane * area(self.window.kernel)) as f64
-                    / area(self.window.stride) as f64 * NS_PER_MAC;
-                par::tasks(self.n * self.groups, cost, |task| {
-                    let (n, part) = (task / self.groups, task % self.groups);
-                    let dy = &dy.slice_of::<T>()[(n * self.o + part * self.o_group) * area(volume)..];
-                    let bias = bias.map(|bias| &bias[part * self.c_group..][..self.c_group]);
-                    // SAFETY: each task has the channels of one group of one image.
-                    let out = unsafe {
-                        out.slice((n * self.c + part * self.c_group) * plane, self.c_group * plane)
-                    };
-                    for phase in &phases {
-                        phase.run::<T>(dy, part, self.c_group, plane, bias, out);
-                    }
-                });
-            }))
+            let input = self.framed_dy::<T>(dy);
+            let phases = self.phases::<T>(input.volume, weight);
+            let gathered = Gathered {
+                input,
+                phases: &phases,
+                images: self.n,
+                groups: self.groups,
+                channels: self.c_group,
+                plane: area(self.input),
+                bias: bias.map(Tensor::slice_of::<T>),
+                activation: Activation::Identity,
+            };
+            Ok(Tensor::build(self.x_shape, |out: &mut [T]| gathered.run(out)))
         })
     }
 
@@ -156,64 +148,43 @@ impl Conv {
 
     fn phase<T: Float>(&self, sides: [&Side; 3], volume: Volume, weight: &Tensor) -> Phase {
         let scaled = |list: &[usize], by: usize| -> Vec<usize> { list.iter().map(|x| x * by).collect() };
-        let channels = |by: usize| (0..self.o_group).map(|o| o * by).collect();
-        let [places, inside, kernel] = [pitches(self.input), pitches(volume), pitches(self.window.kernel)];
-        let [depth, row, column] = from_fn(|side| scaled(&sides[side].taps, inside[side]));
-        let taps = lattice(&[channels(area(volume)), depth, row, column]);
-        let [depth, row, column] = from_fn(|side| scaled(&sides[side].kernels, kernel[side]));
-        let volume = area(self.window.kernel);
-        let kernels = lattice(&[channels(self.c_group * volume), depth, row, column]);
+        let [places, inside, pitch] = [pitches(self.input), pitches(volume), pitches(self.window.kernel)];
+        let along = |pick: fn(&Side) -> &Vec<usize>, pitch: Volume| -> [Vec<usize>; 3] {
+            from_fn(|side| scaled(pick(sides[side]), pitch[side]))
+        };
+        let [depth, row, column] = along(|side| &side.taps, inside);
+        let channels = (0..self.o_group).map(|o| o * area(volume)).collect();
+        let kernels = lattice(&along(|side| &side.kernels, pitch));
+        let size = [self.c_group, area(self.window.kernel)];
         let weight = weight.slice_of::<T>();
-        let part_len = self.o_group * self.c_group * volume;
+        let steps = [self.o_group * kernels.len(), kernels.len()];
         Phase {
-            pixels: lattice(&from_fn::<_, 3, _>(|side| scaled(&sides[side].pixels, places[side]))),
-            offsets: lattice(&from_fn::<_, 3, _>(|side| scaled(&sides[side].offsets, inside[side]))),
-            taps,
-            weights: Panels::new::<T>(self.groups, kernels.len(), self.c_group, |part, t, c| {
-                weight[part * part_len + c * volume + kernels[t]]
+            pixels: lattice(&along(|side| &side.pixels, places)),
+            offsets: lattice(&along(|side| &side.offsets, inside)),
+            taps: lattice(&[channels, depth, row, column]),
+            // For each output channel [c, kernel] becomes [kernel, c], of which the phase takes some rows.
+            weights: Panels::new::<T>(self.groups, steps, self.c_group, |part, steps, rows| {
+                let mut turned = Tensor::dirty::<T>(Shape::from([size[1], size[0]]));
+                let turned = turned.own_slice::<T>();
+                for (i, rows) in rows.chunks_exact_mut(kernels.len() * size[0]).enumerate() {
+                    let o = part * self.o_group + steps.start / kernels.len() + i;
+                    turn(size, &weight[o * size[0] * size[1]..], size[1], turned, size[0]);
+                    for (row, &kernel) in rows.chunks_exact_mut(size[0]).zip(&kernels) {
+                        row.copy_from_slice(&turned[kernel * size[0]..][..size[0]]);
+                    }
+                }
             }),
         }
     }
 }
 
-/// Along one side: pixels, where each one's farthest tap lies in the bordered `dy`, and the kernel places that they
+/// Along one side: pixels, where each one's farthest tap lies in the framed `dy`, and the kernel places that they
 /// meet, with their distance from the farthest tap.
 struct Side {
     pixels: Vec<usize>,
     offsets: Vec<usize>,
     kernels: Vec<usize>,
     taps: Vec<usize>,
-}
-
-/// The pixels of an input gradient that meet the same taps.
-struct Phase {
-    /// The pixels' places in their plane.
-    pixels: Vec<usize>,
-    /// The offsets of their farthest taps in the bordered `dy`.
-    offsets: Vec<usize>,
-    taps: Vec<usize>,
-    weights: Panels,
-}
-
-impl Phase {
-    /// Writes this phase's pixels of the `channels` planes in `out`.
-    fn run<T: Float>(&self, dy: &[T], part: usize, channels: usize, plane: usize, bias: Option<&[T]>, out: &mut [T]) {
-        let strip = strip_len(self.taps.len() * channels);
-        for (pixels, offsets) in self.pixels.chunks(strip).zip(self.offsets.chunks(strip)) {
-            let mut sums = Tensor::dirty::<T>(Shape::from([pixels.len(), channels]));
-            let sums = sums.own_slice::<T>();
-            gather_product(dy, offsets, &self.taps, self.weights.part(part), channels, bias, sums);
-            if pixels[pixels.len() - 1] - pixels[0] + 1 == pixels.len() {
-                turn([pixels.len(), channels], sums, channels, &mut out[pixels[0]..], plane);
-                continue;
-            }
-            for (c, out) in out.chunks_exact_mut(plane).enumerate() {
-                for (&pixel, sums) in pixels.iter().zip(sums.chunks_exact(channels)) {
-                    out[pixel] = sums[c];
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
-//! Products whose left operand is gathered by lists of offsets: the engine of the convolutions.
+//! Products whose left operand is gathered by lists of offsets: the engine of the convolutions, for one thread.
+//!
+//! How a whole batch is shared out is in `gathered.rs`.
 
-use crate::par;
+use crate::par::{self, Shared};
 use crate::tile::{Block, Offsets, Start, panel_width};
 use crate::{Float, Shape, Tensor};
+use std::ops::Range;
 
 /// Steps before the sums go back to memory, so that a panel of B stays in the first cache.
 pub(crate) const DEPTH: usize = 256;
@@ -11,82 +14,98 @@ pub(crate) const DEPTH: usize = 256;
 pub(crate) const NS_PER_MAC: f64 = 0.02;
 
 /// For each group a matrix `[steps, columns]`, cut into panels of the tile's width: `[panel, step, width]`.
-#[derive(Default)]
 pub(crate) struct Panels {
-    data: Option<Tensor>,
+    data: Tensor,
     part_len: usize,
 }
 
 /// One group's panels.
 #[derive(Clone, Copy)]
-pub(crate) struct Part<'a>(Option<&'a Tensor>, usize);
+pub(crate) struct Part<'a>(&'a Tensor, usize);
 
 impl Panels {
+    /// Packs a matrix for each of `parts` groups; `fill(part, steps, rows)` writes the rows `[steps, columns]`. It is
+    /// asked for multiples of `unit` steps at a time, which divides `steps`.
     pub(crate) fn new<T: Float>(
         parts: usize,
-        steps: usize,
+        [steps, unit]: [usize; 2],
         columns: usize,
-        element: impl Fn(usize, usize, usize) -> T + Sync,
+        fill: impl Fn(usize, Range<usize>, &mut [T]) + Sync,
     ) -> Self {
         let width = panel_width::<T>();
         let panels = columns.div_ceil(width);
         let part_len = panels * steps * width;
         let data = Tensor::build(Shape::from([parts, panels, steps, width]), |out: &mut [T]| {
-            par::rows(out, width, width as f64, |first, rows| {
-                for (i, row) in rows.chunks_mut(width).enumerate() {
-                    let (t, panel) = ((first + i) % steps, (first + i) / steps);
-                    let (part, j0) = (panel / panels, panel % panels * width);
-                    for (j, x) in row.iter_mut().enumerate() {
-                        *x = if j0 + j < columns { element(part, t, j0 + j) } else { T::zero() };
+            let out = Shared::new(out);
+            let chunk = (64 / unit.max(1)).max(1) * unit.max(1);
+            let chunks = steps.div_ceil(chunk);
+            par::tasks(parts * chunks, (chunk * columns) as f64 * 0.5, |task| {
+                let (part, from) = (task / chunks, task % chunks * chunk);
+                let steps_here = from..steps.min(from + chunk);
+                let mut rows = Tensor::dirty::<T>(Shape::from([steps_here.len(), columns]));
+                let rows = rows.own_slice::<T>();
+                fill(part, steps_here.clone(), rows);
+                for panel in 0..panels {
+                    let start = part * part_len + (panel * steps + from) * width;
+                    // SAFETY: each chunk of steps of each group is one task's alone.
+                    let out = unsafe { out.slice(start, steps_here.len() * width) };
+                    let (j0, count) = (panel * width, width.min(columns - panel * width));
+                    for (out, row) in out.chunks_exact_mut(width).zip(rows.chunks_exact(columns)) {
+                        out[..count].copy_from_slice(&row[j0..][..count]);
+                        out[count..].fill(T::zero());
                     }
                 }
             });
         });
-        Self { data: Some(data), part_len }
+        Self { data, part_len }
     }
 
     pub(crate) fn part(&self, part: usize) -> Part<'_> {
-        Part(self.data.as_ref(), part * self.part_len)
+        Part(&self.data, part * self.part_len)
     }
 }
 
-/// `sums[r, j] = bias[j] + Σ_t a[rows[r] + steps[t]] · B[t, j]`, with `B` in panels.
+/// `sums[i, r, j] = bias[j] + Σ_t images[i][rows[r] + steps[t]] · B[t, j]` for some columns `j` of `B`, which is in
+/// panels; the first of the columns begins one.
 pub(crate) fn gather_product<T: Float>(
-    a: &[T],
+    images: &[&[T]],
     rows: &[usize],
     steps: &[usize],
     Part(panels, start): Part<'_>,
-    columns: usize,
+    columns: Range<usize>,
     bias: Option<&[T]>,
     sums: &mut [T],
 ) {
-    check_offsets(a, rows, steps);
-    assert_eq!(sums.len(), rows.len() * columns);
+    images.iter().for_each(|image| check_offsets(image, rows, steps));
+    let count = columns.len();
+    assert_eq!(sums.len(), images.len() * rows.len() * count);
     let width = panel_width::<T>();
-    let panels = &panels.expect("a phase's weights are packed before use").slice_of::<T>()[start..];
-    assert!(columns.div_ceil(width) * steps.len() * width <= panels.len());
-    for j0 in (0..columns).step_by(width) {
+    let panels = &panels.slice_of::<T>()[start..];
+    assert!(columns.start % width == 0 && columns.end.div_ceil(width) * steps.len() * width <= panels.len());
+    for j0 in columns.clone().step_by(width) {
         let panel = &panels[j0 * steps.len()..]; // panel j0 / width has steps · width elements
         for t0 in (0..steps.len().max(1)).step_by(DEPTH) {
-            let block = Block {
-                rows: rows.len(),
-                steps: DEPTH.min(steps.len() - t0),
-                columns: width.min(columns - j0),
-                a: a.as_ptr(),
-                a_rows: Offsets::List(rows),
-                a_steps: Offsets::List(&steps[t0..]),
-                b: panel.as_ptr().wrapping_add(t0 * width),
-                b_stride: width,
-                c: sums.as_mut_ptr().wrapping_add(j0),
-                c_stride: columns,
-                start: match bias {
-                    _ if t0 > 0 => Start::Sum,
-                    Some(bias) => Start::Row(bias[j0..].as_ptr()),
-                    None => Start::Zero,
-                },
-            };
-            // SAFETY: the offsets lie in a, B and C have the block's sizes: all asserted above.
-            unsafe { block.run() };
+            for (image, sums) in images.iter().zip(sums.chunks_exact_mut((rows.len() * count).max(1))) {
+                let block = Block {
+                    rows: rows.len(),
+                    steps: DEPTH.min(steps.len() - t0),
+                    columns: width.min(columns.end - j0),
+                    a: image.as_ptr(),
+                    a_rows: Offsets::List(rows),
+                    a_steps: Offsets::List(&steps[t0..]),
+                    b: panel.as_ptr().wrapping_add(t0 * width),
+                    b_stride: width,
+                    c: sums.as_mut_ptr().wrapping_add(j0 - columns.start),
+                    c_stride: count,
+                    start: match bias {
+                        _ if t0 > 0 => Start::Sum,
+                        Some(bias) => Start::Row(bias[j0..].as_ptr()),
+                        None => Start::Zero,
+                    },
+                };
+                // SAFETY: the offsets lie in the image, B and C have the block's sizes: all asserted above.
+                unsafe { block.run() };
+            }
         }
     }
 }
@@ -96,9 +115,4 @@ pub(crate) fn check_offsets<T>(a: &[T], rows: &[usize], steps: &[usize]) {
     if let (Some(row), Some(step)) = (rows.iter().max(), steps.iter().max()) {
         assert!(row + step < a.len(), "every tap lies in the image");
     }
-}
-
-/// Positions whose sums are computed and transposed at once: about a million multiply-adds.
-pub(crate) fn strip_len(macs: usize) -> usize {
-    (1_000_000 / macs.max(1)).clamp(32, 1024).next_multiple_of(8)
 }

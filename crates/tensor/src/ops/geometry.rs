@@ -8,6 +8,7 @@ use crate::par;
 use crate::window::axis_names;
 use crate::{Error, Float, Result, Shape, Tensor, Window, Window3d};
 use std::array::from_fn;
+use std::ops::Range;
 
 /// The sizes of one convolution.
 pub(crate) struct Conv {
@@ -141,11 +142,15 @@ impl Conv {
 
     /// The input with its padding in memory, and the size of its volumes.
     pub(crate) fn padded<T: Float>(&self, x: &Tensor) -> (Volume, Tensor) {
-        if self.window.padding == [0; 3] {
-            return (self.input, x.clone());
-        }
-        let volume = self.padded_volume();
-        (volume, place::<T>(x, self.input, volume, self.window.padding))
+        let mut framed = self.framed_input::<T>(x);
+        framed.frame_all(self.n);
+        (framed.volume, framed.whole.unwrap_or_else(|| x.clone()))
+    }
+
+    /// The input, each image with its padding when it is asked for.
+    pub(crate) fn framed_input<'a, T: Float>(&self, x: &'a Tensor) -> Framed<'a, T> {
+        let channels = [self.groups, self.c_group];
+        Framed::new(x.slice_of(), channels, [self.input, self.padded_volume()], self.window.padding)
     }
 
     /// The input's size with its padding.
@@ -153,10 +158,10 @@ impl Conv {
         from_fn(|side| self.input[side] + 2 * self.window.padding[side])
     }
 
-    /// `dy` with a border of zeros, so that every pixel's taps lie inside, and the size of its volumes.
-    pub(crate) fn bordered<T: Float>(&self, dy: &Tensor) -> (Volume, Tensor) {
-        let volume = self.bordered_volume();
-        (volume, place::<T>(dy, self.output, volume, self.border()))
+    /// `dy` with a border of zeros, so that every pixel's taps lie inside.
+    pub(crate) fn framed_dy<'a, T: Float>(&self, dy: &'a Tensor) -> Framed<'a, T> {
+        let channels = [self.groups, self.o_group];
+        Framed::new(dy.slice_of(), channels, [self.output, self.bordered_volume()], self.border())
     }
 
     fn bordered_volume(&self) -> Volume {
@@ -189,21 +194,77 @@ impl Conv {
     }
 }
 
-/// Copies each volume of `x`, of size `from`, into a volume of zeros of size `to`, at `corner`.
-fn place<T: Float>(x: &Tensor, from: Volume, to: Volume, corner: Volume) -> Tensor {
-    let [n, c, ..] = *x.shape().sizes() else { unreachable!("checked to have a batch and channels") };
-    let x = x.slice_of::<T>();
-    Tensor::build(Shape::from([n, c, to[0], to[1], to[2]]), |out: &mut [T]| {
-        par::rows(out, area(to).max(1), area(to) as f64 * 0.2, |first, volumes| {
-            volumes.fill(T::zero());
-            for (i, volume) in volumes.chunks_mut(area(to)).enumerate() {
-                let x = &x[(first + i) * area(from)..][..area(from)];
-                for (row, x) in x.chunks(from[2].max(1)).enumerate() {
-                    let (z, y) = (row / from[1], row % from[1]);
-                    let start = ((z + corner[0]) * to[1] + y + corner[1]) * to[2] + corner[2];
-                    volume[start..][..from[2]].copy_from_slice(x);
-                }
+/// Images whose volumes stand in a frame of zeros, so that all taps lie inside.
+///
+/// An image gets its frame where it is used, in the caches, or all get theirs at once if several tasks share one.
+pub(crate) struct Framed<'a, T> {
+    x: &'a [T],
+    groups: usize,
+    /// Channels of a group.
+    channels: usize,
+    from: Volume,
+    /// With the frame.
+    pub(crate) volume: Volume,
+    corner: Volume,
+    whole: Option<Tensor>,
+}
+
+impl<'a, T: Float> Framed<'a, T> {
+    fn new(x: &'a [T], [groups, channels]: [usize; 2], [from, volume]: [Volume; 2], corner: Volume) -> Self {
+        Self { x, groups, channels, from, volume, corner, whole: None }
+    }
+
+    /// Frames all of so many images now.
+    pub(crate) fn frame_all(&mut self, images: usize) {
+        if self.is_bare() {
+            return;
+        }
+        let (channels, [d, h, w]) = (self.groups * self.channels, self.volume);
+        let (from, to) = (area(self.from), area(self.volume));
+        self.whole = Some(Tensor::build(Shape::from([images, channels, d, h, w]), |out: &mut [T]| {
+            par::rows(out, to.max(1), to as f64 * 0.2, |first, out| {
+                self.place(&self.x[first * from..][..out.len() / to * from], out);
+            });
+        }));
+    }
+
+    fn is_bare(&self) -> bool {
+        self.from == self.volume
+    }
+
+    /// What [`images`](Self::images) needs for a group of so many images.
+    pub(crate) fn memory(&self, images: usize) -> Tensor {
+        let needed = !self.is_bare() && self.whole.is_none();
+        Tensor::dirty::<T>(Shape::from([if needed { images * self.channels * area(self.volume) } else { 0 }]))
+    }
+
+    /// One group of some images, each `[channels, volume]`.
+    pub(crate) fn images<'m>(&'m self, images: Range<usize>, group: usize, memory: &'m mut [T]) -> Vec<&'m [T]> {
+        let at = |image: usize, volume| (image * self.groups + group) * self.channels * area(volume);
+        let [from, to] = [self.from, self.volume].map(|volume| self.channels * area(volume));
+        match &self.whole {
+            None if self.is_bare() => images.map(|image| &self.x[at(image, self.from)..][..from]).collect(),
+            Some(whole) => images.map(|image| &whole.slice_of()[at(image, self.volume)..][..to]).collect(),
+            None => {
+                let memory = memory.chunks_exact_mut(to.max(1));
+                let place = |(image, out): (usize, &'m mut [T])| {
+                    self.place(&self.x[at(image, self.from)..][..from], out);
+                    &*out
+                };
+                images.zip(memory).map(place).collect()
             }
-        });
-    })
+        }
+    }
+
+    /// Copies volumes into the middle of volumes of zeros.
+    fn place(&self, x: &[T], out: &mut [T]) {
+        let ([_, h, w], corner, to) = (self.from, self.corner, self.volume);
+        out.fill(T::zero());
+        for (x, out) in x.chunks_exact(area(self.from).max(1)).zip(out.chunks_exact_mut(area(to).max(1))) {
+            for (row, x) in x.chunks_exact(w).enumerate() {
+                let start = ((row / h + corner[0]) * to[1] + row % h + corner[1]) * to[2] + corner[2];
+                out[start..][..w].copy_from_slice(x);
+            }
+        }
+    }
 }
