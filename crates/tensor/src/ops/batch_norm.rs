@@ -1,9 +1,15 @@
 //! Batch norm above its adjoint: every channel has statistics of its own. The formulas are in `norm.rs`.
 
-use super::norm::{COST, check_same, lanes};
+use super::norm::{COST, check_same, lanes, two_lanes};
 use crate::dtype::dispatch_float;
 use crate::simd::vectorized;
 use crate::{Element, Error, Float, Result, Shape, Tensor, par};
+use std::ops::Range;
+
+/// Elements that are read together: they stay in the first cache.
+const PART: usize = 4096;
+/// Planes of fewer elements are too short to be read one by one.
+const SHORT: usize = 16;
 
 impl Tensor {
     /// The mean and the biased variance of each channel, over all other axes.
@@ -16,11 +22,11 @@ impl Tensor {
     pub fn channel_moments(&self) -> Result<(Tensor, Tensor)> {
         let planes = Planes::new("channel_moments", self)?;
         dispatch_float!(self.dtype(), "channel_moments", T => {
-            let x = self.slice_of::<T>();
-            planes.two_sums::<T>(|channel| {
-                let count = planes.count() as f64;
-                let mean = planes.of(channel, x).map(sum).sum::<f64>() / count;
-                let squares = planes.of(channel, x).map(|x| squared_distance(x, T::from_f64(mean))).sum::<f64>();
+            let (planes, [x]) = planes.lengthened([self])?;
+            let x = x.slice_of::<T>();
+            let of_plane = |_, at: Range<usize>| x[at].chunks(PART).map(moments).fold(Moments::default(), Moments::join);
+            planes.two::<T, _>(of_plane, |_, planes| {
+                let Moments { count, mean, squares } = planes.fold(Moments::default(), Moments::join);
                 [mean, squares / count]
             })
         })
@@ -58,7 +64,7 @@ impl Tensor {
     /// Shapes that do not fit, types that differ or are not float.
     pub fn batch_norm_grad(
         &self,
-        x: &Tensor,
+        x_given: &Tensor,
         mean: &Tensor,
         var: &Tensor,
         weight: &Tensor,
@@ -69,18 +75,23 @@ impl Tensor {
         let planes = Planes::new("batch_norm_grad", self)?;
         self.check_features("batch_norm_grad", Some(1), mean, var)?;
         self.check_features("batch_norm_grad", Some(1), weight, weight)?;
-        check_same("batch_norm_grad", self, x)?;
+        check_same("batch_norm_grad", self, x_given)?;
         dispatch_float!(self.dtype(), "batch_norm_grad", T => {
             let of = |x: &Tensor, channel: usize| x.slice_of::<T>()[channel].as_f64();
-            let (dy, x) = (self.slice_of::<T>(), x.slice_of::<T>());
             let scale = |channel| 1.0 / (of(var, channel) + eps).sqrt();
             // dw = Σ dy x̂ and db = Σ dy
-            let (dw, db) = planes.two_sums::<T>(|channel| {
+            let (long, [long_dy, long_x]) = planes.lengthened([self, x_given])?;
+            let (dy, x) = (long_dy.slice_of::<T>(), long_x.slice_of::<T>());
+            let of_plane = |channel, at: Range<usize>| {
                 let middle = T::from_f64(of(mean, channel));
-                let pairs = || planes.of(channel, dy).zip(planes.of(channel, x));
-                let along = pairs().map(|(dy, x)| centered_dot(dy, x, middle)).sum::<f64>() * scale(channel);
-                [along, planes.of(channel, dy).map(sum).sum()]
+                let parts = dy[at.clone()].chunks(PART).zip(x[at].chunks(PART));
+                parts.fold([0.0; 2], |sums, (dy, x)| add(sums, dot_and_sum(dy, x, middle)))
+            };
+            let (dw, db) = long.two::<T, _>(of_plane, |channel, planes| {
+                let [along, sum] = planes.fold([0.0; 2], add);
+                [along * scale(channel), sum]
             })?;
+            let (dy, x) = (self.slice_of::<T>(), x_given.slice_of::<T>());
             let dx = want[0].then(|| planes.build::<T>(self.shape(), |channel, at, out| {
                 let factor = of(weight, channel) * scale(channel);
                 let share = if fixed { 0.0 } else { factor / planes.count() as f64 };
@@ -117,18 +128,37 @@ impl Planes {
         self.images * self.plane
     }
 
-    /// The planes of one channel.
-    fn of<'x, T>(&self, channel: usize, x: &'x [T]) -> impl Iterator<Item = &'x [T]> {
-        let (plane, step) = (self.plane, self.channels * self.plane);
-        (0..self.images).map(move |image| &x[image * step + channel * plane..][..plane])
+    /// The same with longer planes if these are short, and the tensors in that order: channels first.
+    fn lengthened<const N: usize>(&self, tensors: [&Tensor; N]) -> Result<(Self, [Tensor; N])> {
+        let Self { images, channels, plane } = *self;
+        if plane >= SHORT || images < 2 {
+            return Ok((Self { images, channels, plane }, tensors.map(Tensor::clone)));
+        }
+        let mut turned = tensors.map(Tensor::clone);
+        for tensor in &mut turned {
+            *tensor = tensor.transpose(0, 1)?;
+        }
+        Ok((Self { images: 1, channels, plane: images * plane }, turned))
     }
 
-    /// Two sums for each channel, `[c]` each.
-    fn two_sums<T: Float>(&self, sums: impl Fn(usize) -> [f64; 2] + Sync) -> Result<(Tensor, Tensor)> {
-        let mut pairs = vec![[0.0; 2]; self.channels];
-        par::rows(&mut pairs, 1, 2.0 * self.count() as f64 * COST, |first, pairs| {
-            pairs.iter_mut().enumerate().for_each(|(i, pair)| *pair = sums(first + i));
+    /// Two numbers for each channel, `[c]` each: what `join(channel, planes)` makes of those that
+    /// `of_plane(channel, place)` finds in its planes. Memory is read in its order.
+    fn two<T: Float, S: Default + Copy + Send + Sync>(
+        &self,
+        of_plane: impl Fn(usize, Range<usize>) -> S + Sync,
+        join: impl Fn(usize, &mut dyn Iterator<Item = S>) -> [f64; 2],
+    ) -> Result<(Tensor, Tensor)> {
+        let mut parts = vec![S::default(); self.images * self.channels];
+        par::rows(&mut parts, 1, 2.0 * self.plane as f64 * COST, |first, parts| {
+            for (i, part) in (first..).zip(parts) {
+                *part = of_plane(i % self.channels, i * self.plane..(i + 1) * self.plane);
+            }
         });
+        let pairs = (0..self.channels).map(|channel| {
+            let mut planes = (0..self.images).map(|image| parts[image * self.channels + channel]);
+            join(channel, &mut planes)
+        });
+        let pairs: Vec<[f64; 2]> = pairs.collect();
         let column =
             |i: usize| Tensor::from_vec(pairs.iter().map(|pair| T::from_f64(pair[i])).collect(), [pairs.len()]);
         Ok((column(0)?, column(1)?))
@@ -147,24 +177,49 @@ impl Planes {
     }
 }
 
-vectorized! {
-    pub(super) fn sum<T: Float>(x: &[T]) -> f64 {
-        lanes(x.len(), #[inline(always)] |i| x[i])
+fn add([a, b]: [f64; 2], [c, d]: [f64; 2]) -> [f64; 2] {
+    [a + c, b + d]
+}
+
+/// The mean of some numbers, and the sum of their squared distances from it.
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    /// Those of all numbers of both.
+    ///
+    /// # Reference
+    /// Chan, Golub & LeVeque (1979), "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances".
+    fn join(self, other: Self) -> Self {
+        let count = self.count + other.count;
+        let (apart, share) = (other.mean - self.mean, other.count / count);
+        Self {
+            count,
+            mean: self.mean + apart * share,
+            squares: self.squares + other.squares + apart * apart * self.count * share,
+        }
     }
 }
 
 vectorized! {
-    /// `Σ (x − middle)²`
-    fn squared_distance<T: Float>(x: &[T], middle: T) -> f64 {
-        lanes(x.len(), #[inline(always)] |i| (x[i] - middle) * (x[i] - middle))
+    /// Of numbers that fit in the first cache, which are read twice.
+    fn moments<T: Float>(x: &[T]) -> Moments {
+        let mean = lanes(x.len(), #[inline(always)] |i| x[i]) / x.len() as f64;
+        let middle = T::from_f64(mean);
+        let squares = lanes(x.len(), #[inline(always)] |i| (x[i] - middle) * (x[i] - middle));
+        Moments { count: x.len() as f64, mean, squares }
     }
 }
 
 vectorized! {
-    /// `Σ dy (x − middle)`
-    pub(super) fn centered_dot<T: Float>(dy: &[T], x: &[T], middle: T) -> f64 {
+    /// `[Σ dy (x − middle), Σ dy]`
+    pub(super) fn dot_and_sum<T: Float>(dy: &[T], x: &[T], middle: T) -> [f64; 2] {
         let x = &x[..dy.len()];
-        lanes(dy.len(), #[inline(always)] |i| dy[i] * (x[i] - middle))
+        two_lanes(dy.len(), #[inline(always)] |i| [dy[i] * (x[i] - middle), dy[i]])
     }
 }
 

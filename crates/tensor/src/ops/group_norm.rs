@@ -1,7 +1,7 @@
 //! Group norm above its adjoint: every group of channels of every sample has statistics of its own. The formulas are in
 //! `norm.rs`.
 
-use super::batch_norm::{Planes, centered_dot, combine, scale_and_shift, sum};
+use super::batch_norm::{Planes, combine, dot_and_sum, scale_and_shift};
 use super::norm::{COST, check_same, row_stats, sum_rows};
 use crate::dtype::dispatch_float;
 use crate::{Element, Error, Float, Result, Shape, Tensor, par};
@@ -69,7 +69,8 @@ impl Tensor {
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let (dy, x) = (&dy[(first + i) * plane..][..plane], &x[(first + i) * plane..][..plane]);
                     let [mean, scale] = at.stats(st, first + i);
-                    *sums = [centered_dot(dy, x, T::from_f64(mean)) * scale, sum(dy)];
+                    let [along, sum] = dot_and_sum(dy, x, T::from_f64(mean));
+                    *sums = [along * scale, sum];
                 }
             });
             let dx = want[0].then(|| {

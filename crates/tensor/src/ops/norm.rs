@@ -132,16 +132,43 @@ pub(super) fn sum_rows<T: Float>(
 /// Sums in sixteen lanes, which the compiler keeps in vector registers.
 #[inline(always)]
 pub(super) fn lanes<T: Float>(len: usize, term: impl Fn(usize) -> T) -> f64 {
-    let mut lanes = [T::zero(); 16];
+    let [sum] = sums_in_lanes(len, |i| [term(i)]);
+    sum
+}
+
+/// Two sums at once.
+#[inline(always)]
+pub(super) fn two_lanes<T: Float>(len: usize, terms: impl Fn(usize) -> [T; 2]) -> [f64; 2] {
+    sums_in_lanes(len, terms)
+}
+
+#[inline(always)]
+fn sums_in_lanes<T: Float, const N: usize>(len: usize, terms: impl Fn(usize) -> [T; N]) -> [f64; N] {
+    let mut lanes = [[T::zero(); 16]; N];
     for chunk in 0..len / 16 {
         for lane in 0..16 {
-            lanes[lane] += term(chunk * 16 + lane);
+            let terms = terms(chunk * 16 + lane);
+            for k in 0..N {
+                lanes[k][lane] += terms[k];
+            }
         }
     }
     for i in len / 16 * 16..len {
-        lanes[i % 16] += term(i);
+        let terms = terms(i);
+        for k in 0..N {
+            lanes[k][i % 16] += terms[k];
+        }
     }
-    lanes.iter().map(|lane| lane.as_f64()).sum()
+    lanes.map(|lanes| {
+        // In pairs, so that no addition waits for all the others.
+        let mut sums = lanes.map(|lane| lane.as_f64());
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                sums[i] += sums[i + half];
+            }
+        }
+        sums[0]
+    })
 }
 
 vectorized! {
