@@ -9,6 +9,7 @@ use crate::Float;
 /// must be valid for [`WIDTH`](Self::WIDTH) elements, in the `_first` methods for `count` of them.
 pub(crate) trait Lanes: Copy {
     type Item: Float;
+    type Mask: Copy;
     const WIDTH: usize;
     unsafe fn splat(x: Self::Item) -> Self;
     unsafe fn load(from: *const Self::Item) -> Self;
@@ -18,6 +19,14 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store_first(self, to: *mut Self::Item, count: usize);
     /// `self · b + c`
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    /// Where `self > other`, or `self` is NaN.
+    unsafe fn beats(self, other: Self) -> Self::Mask;
+    /// Where `self ≤ other`.
+    unsafe fn at_most(self, other: Self) -> Self::Mask;
+    /// `yes` where the mask is set, else `self`.
+    unsafe fn replace(self, mask: Self::Mask, yes: Self) -> Self;
+    /// Whole numbers from 0 to 255 as the first `count` bytes, at most `WIDTH`.
+    unsafe fn store_bytes(self, to: *mut u8, count: usize);
 }
 
 /// Eight elements in ordinary code, of either float type.
@@ -26,6 +35,7 @@ pub(crate) struct Plain<T>([T; 8]);
 
 impl<T: Float> Lanes for Plain<T> {
     type Item = T;
+    type Mask = [bool; 8];
     const WIDTH: usize = 8;
 
     #[inline(always)]
@@ -64,6 +74,29 @@ impl<T: Float> Lanes for Plain<T> {
         // Not `T::mul_add`, which is a library call where there is no such instruction.
         Self(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
     }
+
+    #[inline(always)]
+    unsafe fn beats(self, other: Self) -> [bool; 8] {
+        std::array::from_fn(|i| self.0[i] > other.0[i] || self.0[i].is_nan())
+    }
+
+    #[inline(always)]
+    unsafe fn at_most(self, other: Self) -> [bool; 8] {
+        std::array::from_fn(|i| self.0[i] <= other.0[i])
+    }
+
+    #[inline(always)]
+    unsafe fn replace(self, mask: [bool; 8], yes: Self) -> Self {
+        Self(std::array::from_fn(|i| if mask[i] { yes.0[i] } else { self.0[i] }))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8, count: usize) {
+        for i in 0..count {
+            // SAFETY: the caller promises `count` bytes, at most eight.
+            unsafe { to.add(i).write(self.0[i].as_f64() as u8) };
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -90,6 +123,7 @@ mod x86 {
 
     impl Lanes for Avx2 {
         type Item = f32;
+        type Mask = __m256;
         const WIDTH: usize = 8;
 
         #[inline(always)]
@@ -127,6 +161,42 @@ mod x86 {
             // SAFETY: FMA is there by the trait's contract.
             Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
         }
+
+        #[inline(always)]
+        unsafe fn beats(self, other: Self) -> __m256 {
+            // SAFETY: AVX2 is there by the trait's contract.
+            unsafe {
+                let (more, nan) = (
+                    _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, other.0),
+                    _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0),
+                );
+                _mm256_or_ps(more, nan)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn at_most(self, other: Self) -> __m256 {
+            // SAFETY: AVX2 is there by the trait's contract.
+            unsafe { _mm256_cmp_ps::<_CMP_LE_OQ>(self.0, other.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn replace(self, mask: __m256, yes: Self) -> Self {
+            // SAFETY: AVX2 is there by the trait's contract.
+            Self(unsafe { _mm256_blendv_ps(self.0, yes.0, mask) })
+        }
+
+        #[inline(always)]
+        unsafe fn store_bytes(self, to: *mut u8, count: usize) {
+            // SAFETY: AVX2 is there by the trait's contract; `count` bytes of eight are written.
+            unsafe {
+                let whole = _mm256_cvttps_epi32(self.0);
+                let halves = (_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
+                let words = _mm_packus_epi32(halves.0, halves.1);
+                let bytes = _mm_cvtsi128_si64(_mm_packus_epi16(words, words)).to_le_bytes();
+                to.copy_from_nonoverlapping(bytes.as_ptr(), count);
+            }
+        }
     }
 
     /// Sixteen `f32` of AVX-512.
@@ -142,6 +212,7 @@ mod x86 {
 
     impl Lanes for Avx512 {
         type Item = f32;
+        type Mask = __mmask16;
         const WIDTH: usize = 16;
 
         #[inline(always)]
@@ -178,6 +249,32 @@ mod x86 {
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
             // SAFETY: AVX-512 is there by the trait's contract.
             Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn beats(self, other: Self) -> __mmask16 {
+            // SAFETY: AVX-512 is there by the trait's contract.
+            unsafe {
+                _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, other.0) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn at_most(self, other: Self) -> __mmask16 {
+            // SAFETY: AVX-512 is there by the trait's contract.
+            unsafe { _mm512_cmp_ps_mask::<_CMP_LE_OQ>(self.0, other.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn replace(self, mask: __mmask16, yes: Self) -> Self {
+            // SAFETY: AVX-512 is there by the trait's contract.
+            Self(unsafe { _mm512_mask_mov_ps(self.0, mask, yes.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn store_bytes(self, to: *mut u8, count: usize) {
+            // SAFETY: AVX-512 is there by the trait's contract; `count` bytes of sixteen are written.
+            unsafe { _mm512_mask_cvtepi32_storeu_epi8(to.cast(), Self::mask(count), _mm512_cvttps_epi32(self.0)) };
         }
     }
 }

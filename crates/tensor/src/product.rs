@@ -42,6 +42,8 @@ const NS_PER_MEGA: f64 = 20_000.0;
 const DEPTH: usize = 256;
 /// A packed `B` pays for itself from this many rows of `A` on.
 const PACK_FROM_ROWS: usize = 64;
+/// Rows of `A` that share a block of `B`; up to a quarter more rows are not cut.
+const ROWS: usize = 256;
 
 /// `C = A · B`, or `C += A · B` if `accumulate`; `A` is `[m, k]`, `B` is `[k, n]`, `C` is row-major `[m, n]`.
 ///
@@ -158,15 +160,21 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
         return c.iter_mut().filter(|_| !accumulate).for_each(|c| *c = T::zero());
     }
     let width = panel_width::<T>();
-    let packed = (b.columns != 1 || m >= PACK_FROM_ROWS).then(|| pack(k, n, b));
     let count = n.div_ceil(width);
-    // A task is about a million multiply-adds: first rows of one panel, then several panels.
-    let rows = (1_000_000 / (k * width).max(1)).clamp(tile_rows::<T>(), 256).next_multiple_of(tile_rows::<T>()).min(m);
+    // A task is about a million multiply-adds. For one panel A is what moves: few rows, whole.
+    let rows = match count {
+        1 => (1_000_000 / (k * width)).clamp(tile_rows::<T>(), ROWS).next_multiple_of(tile_rows::<T>()).min(m),
+        _ if m <= ROWS + ROWS / 4 => m,
+        _ => ROWS,
+    };
     let group = (1_000_000 / (k * width * rows).max(1)).clamp(1, count);
     let grid = [m.div_ceil(rows), count.div_ceil(group)];
     let tasks = grid[0] * grid[1];
     // A grid of few tasks over a long inner axis is cut there too; the partial products are added in order.
-    let cuts = if tasks < 8 { (8 / tasks).min(k / 1024).max(1) } else { 1 };
+    let cuts = if tasks < 8 { (16 / tasks).min(k / 512).max(1) } else { 1 };
+    // A panel that one task alone needs is packed there, and never leaves the first cache.
+    let packs = b.columns != 1 || m >= PACK_FROM_ROWS;
+    let packed = (packs && grid[0] > 1).then(|| pack(k, n, b));
     let mut partial = (cuts > 1).then(|| Tensor::dirty::<T>(Shape::from([cuts, m, n])));
     let mut target = match &mut partial {
         Some(partial) => Shared::new(partial.own_slice::<T>()),
@@ -176,6 +184,7 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
     let ns = NS_PER_MEGA * 1e-6 * (m * k * n) as f64 / (tasks * cuts) as f64;
     let panels = match &packed {
         Some(packed) => Panels::packed(packed.slice_of(), k),
+        None if packs => Panels::Loose(b),
         None => Panels::of(b),
     };
     par::tasks(tasks * cuts, ns, |task| {
@@ -198,25 +207,30 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
     }
 }
 
-/// `B` as the tile reads it: panels side by side in a matrix, or packed one after another.
+/// `B` as the tile reads it.
 #[derive(Clone, Copy)]
-struct Panels<'a, T> {
-    data: &'a [T],
-    /// Elements from one panel to the next.
-    panel: usize,
-    /// Elements from one row of a panel to the next.
-    row: usize,
+enum Panels<'a, T> {
+    /// Panels in memory.
+    Laid {
+        data: &'a [T],
+        /// Elements from one panel to the next.
+        panel: usize,
+        /// Elements from one row of a panel to the next.
+        row: usize,
+    },
+    /// A matrix whose panels are packed where they are used.
+    Loose(Matrix<'a, T>),
 }
 
 impl<'a, T: Float> Panels<'a, T> {
-    /// Those of a matrix whose rows are contiguous.
+    /// Those of a matrix whose rows are contiguous, side by side.
     fn of(b: Matrix<'a, T>) -> Self {
-        Self { data: b.data, panel: panel_width::<T>(), row: b.rows }
+        Self::Laid { data: b.data, panel: panel_width::<T>(), row: b.rows }
     }
 
     /// Those that [`pack`] made of a matrix of `k` rows.
     fn packed(data: &'a [T], k: usize) -> Self {
-        Self { data, panel: k * panel_width::<T>(), row: panel_width::<T>() }
+        Self::Laid { data, panel: k * panel_width::<T>(), row: panel_width::<T>() }
     }
 
     /// `m` rows of `C` in the columns of some panels, as far as there are `n` columns: the sum over `steps` of the
@@ -236,17 +250,29 @@ impl<'a, T: Float> Panels<'a, T> {
         accumulate: bool,
     ) {
         let width = panel_width::<T>();
+        let loose = matches!(self, Self::Loose(_));
+        let mut memory = Tensor::dirty::<T>(Shape::from([if loose { DEPTH.min(steps.len()) * width } else { 0 }]));
+        let memory = memory.own_slice::<T>();
         for t0 in steps.clone().step_by(DEPTH) {
+            let depth = DEPTH.min(steps.end - t0);
             for panel in panels.start..panels.end.min(n.div_ceil(width)) {
+                let columns = width.min(n - panel * width);
+                let (b, b_stride) = match self {
+                    Self::Laid { data, panel: apart, row } => (data[panel * apart + t0 * row..].as_ptr(), row),
+                    Self::Loose(b) => {
+                        pack_strip(&mut memory[..depth * width], width, b, t0, panel * width, columns);
+                        (memory.as_ptr(), width)
+                    }
+                };
                 let block = Block {
                     rows: m,
-                    steps: DEPTH.min(steps.end - t0),
-                    columns: width.min(n - panel * width),
+                    steps: depth,
+                    columns,
                     a: a.data[t0 * a.columns..].as_ptr(),
                     a_rows: Offsets::Stride(a.rows),
                     a_steps: Offsets::Stride(a.columns),
-                    b: self.data[panel * self.panel + t0 * self.row..].as_ptr(),
-                    b_stride: self.row,
+                    b,
+                    b_stride,
                     c: c.wrapping_add(panel * width),
                     c_stride: n,
                     start: if t0 == steps.start && !accumulate { Start::Zero } else { Start::Sum },

@@ -7,14 +7,11 @@
 use crate::dtype::dispatch_float;
 use crate::ops::gather::{NS_PER_MAC, gather_product};
 use crate::ops::geometry::{Conv, Volume, area};
+use crate::ops::winners::{CUT, keep, win};
 use crate::par::{self, Shared};
-use crate::simd::vectorized;
 use crate::turn::turn;
-use crate::{Error, Float, Result, Shape, Tensor, Window2d};
+use crate::{Error, Result, Shape, Tensor, Window2d};
 use num_traits::Zero;
-
-/// The ReLU cut this element: it passes no gradient.
-const CUT: u8 = u8::MAX;
 
 /// For each pooled element, which position of its window won.
 #[derive(Clone)]
@@ -204,64 +201,6 @@ impl Fused {
     fn positions(&self, volume: Volume) -> Vec<usize> {
         let positions = self.conv.positions(volume);
         self.natural().into_iter().map(|at| positions[at]).collect()
-    }
-}
-
-vectorized! {
-    /// For each window of `sums: [windows, window, channels]` and each channel the largest sum after the ReLU, and
-    /// where it was; `places` has `stride` bytes a window. NaN counts as largest.
-    fn win<T: Float>(sums: &[T], window: usize, channels: usize, best: &mut [T], places: &mut [u8], stride: usize) {
-        let whole = channels / 16 * 16;
-        for (i, (sums, best)) in sums.chunks_exact(window * channels).zip(best.chunks_exact_mut(channels)).enumerate() {
-            let places = &mut places[i * stride..][..channels];
-            for o in (0..whole).step_by(16) {
-                win_lanes::<T, 16>(&sums[o..], channels, &mut best[o..], &mut places[o..]);
-            }
-            for o in whole..channels {
-                win_lanes::<T, 1>(&sums[o..], channels, &mut best[o..], &mut places[o..]);
-            }
-        }
-    }
-}
-
-/// The first `LANES` channels of one window.
-#[inline(always)]
-fn win_lanes<T: Float, const LANES: usize>(sums: &[T], channels: usize, best: &mut [T], places: &mut [u8]) {
-    let mut top = [T::neg_infinity(); LANES];
-    let mut place = [u32::from(CUT); LANES];
-    for (at, row) in sums.chunks(channels).enumerate() {
-        for lane in 0..LANES {
-            let x = row[..LANES][lane];
-            let wins = (x > top[lane]) | x.is_nan();
-            top[lane] = if wins { x } else { top[lane] };
-            place[lane] = if wins { at as u32 } else { place[lane] };
-        }
-    }
-    for lane in 0..LANES {
-        let cut = top[lane] <= T::zero();
-        best[..LANES][lane] = if cut { T::zero() } else { top[lane] };
-        places[..LANES][lane] = if cut { CUT } else { place[lane] as u8 };
-    }
-}
-
-vectorized! {
-    /// Spreads `dy: [windows, channels]` over `out: [windows, window, channels]`: to the place that won, zeros
-    /// elsewhere; `sums: [channels]` becomes the sum of what the ReLU let through. `winners` has `stride` bytes a
-    /// window.
-    fn keep<T: Float>(dy: &[T], winners: &[u8], stride: usize, window: usize, out: &mut [T], sums: &mut [T]) {
-        let channels = sums.len();
-        sums.fill(T::zero());
-        for (i, (dy, out)) in dy.chunks_exact(channels).zip(out.chunks_exact_mut(window * channels)).enumerate() {
-            let winners = &winners[i * stride..][..channels];
-            for ((sum, &dy), &winner) in sums.iter_mut().zip(dy).zip(winners) {
-                *sum += if winner == CUT { T::zero() } else { dy };
-            }
-            for (place, out) in out.chunks_exact_mut(channels).enumerate() {
-                for ((out, &dy), &winner) in out.iter_mut().zip(dy).zip(winners) {
-                    *out = if u32::from(winner) == place as u32 { dy } else { T::zero() };
-                }
-            }
-        }
     }
 }
 

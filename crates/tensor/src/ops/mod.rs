@@ -33,6 +33,7 @@ pub(crate) mod windows;
 mod pool_planes;
 pub(crate) mod pool;
 pub(crate) mod resample;
+pub(crate) mod winners;
 pub(crate) mod conv_pool;
 pub mod optim;
 mod norm;
