@@ -92,6 +92,9 @@ impl Conv {
     /// Compiled here once, not by each crate that names a `D`; so are its neighbors.
     fn weight_grad(&self, op: &'static str, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         dispatch_float!(dy.dtype(), op, T => {
+            if self.is_depthwise() {
+                return Ok(self.depthwise_grad_weight::<T>(dy, x));
+            }
             let input = self.framed_input::<T>(x);
             let positions = self.positions(input.volume);
             let (dy, plane) = (dy.slice_of::<T>(), positions.len());
@@ -111,6 +114,9 @@ impl Conv {
         activation: Activation,
     ) -> Result<Tensor> {
         dispatch_float!(x.dtype(), op, T => {
+            if self.is_depthwise() {
+                return Ok(self.depthwise::<T>(x, weight, bias, activation));
+            }
             let input = self.framed_input::<T>(x);
             let offsets = self.positions(input.volume);
             let phase = Phase {
@@ -256,6 +262,10 @@ mod tests {
         check_naive([2, 33, 17], [8, 8], Window2d::new(3).padding(1).stride(2));
         check_naive([1, 3, 16], [23, 23], Window2d::new(11).padding(2).stride(4));
         check_naive([1, 24, 24], [6, 6], Window2d::new(3).padding(1).groups(24));
+        for stride in [1, 2, 3] {
+            check_naive([2, 5, 5], [9, 87], Window2d::new(3).padding(1).stride(stride).groups(5));
+            check_naive([3, 3, 6], [13, 20], Window2d::new([3, 5]).padding([1, 3]).stride(stride).dilation(2).groups(3));
+        }
         check_naive([3, 20, 70], [5, 5], Window2d::new(1));
         check_naive([2, 16, 33], [50], Window1d::new(5).padding(4).dilation(2));
         check_naive([2, 3, 17], [6, 9, 9], Window3d::new(3).padding(1).stride([1, 2, 2]));

@@ -98,6 +98,9 @@ impl Conv {
     /// The input gradient plus a bias for each input channel.
     fn grad_input(&self, op: &'static str, dy: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         dispatch_float!(dy.dtype(), op, T => {
+            if self.is_depthwise() {
+                return Ok(self.depthwise_grad_input::<T>(dy, weight, bias));
+            }
             let input = self.framed_dy::<T>(dy);
             let phases = self.phases::<T>(input.volume, weight);
             let gathered = Gathered {

@@ -23,6 +23,7 @@ pub(crate) mod attention;
 pub(crate) mod matmul;
 pub(crate) mod conv;
 mod conv_weight;
+mod depthwise;
 mod conv_transpose;
 mod unfold;
 pub(crate) mod geometry;
