@@ -153,24 +153,30 @@ fn batch_norm() {
         let deviation = centered.square().mean([0, 2, 3], true)?.add_scalar(1e-3).sqrt();
         centered.div(&deviation)?.mul(&channels(&x[1])?)?.add(&channels(&x[2])?)
     };
-    same(8 * 42, &inputs, |x| Ok(x[0].batch_norm(&x[1], &x[2], 1e-3)?.0), plain);
+    let fused = |activation| move |x: &[Var]| Ok(x[0].batch_norm(&x[1], &x[2], 1e-3, activation)?.0);
+    same(8 * 42, &inputs, fused(Activation::Identity), plain);
+    same(8 * 42, &inputs, fused(Activation::Relu), |x| Ok(plain(x)?.relu()));
 
     let (mean, var) = (normal(&[5], 4), normal(&[5], 5).square());
     let column = |x: &Var, stat: &Tensor| x.constant(stat.to_dtype(x.dtype()).reshape([5, 1, 1]).unwrap());
-    let fused = |x: &[Var]| {
-        let (mean, var) = (mean.to_dtype(x[0].dtype()), var.to_dtype(x[0].dtype()));
-        x[0].batch_norm_with(&mean, &var, &x[1], &x[2], 0.1)
+    let fused = |activation| {
+        let (mean, var) = (&mean, &var);
+        move |x: &[Var]| {
+            let (mean, var) = (mean.to_dtype(x[0].dtype()), var.to_dtype(x[0].dtype()));
+            x[0].batch_norm_with(&mean, &var, &x[1], &x[2], 0.1, activation)
+        }
     };
     let plain = |x: &[Var]| {
         let centered = x[0].sub(&column(&x[0], &mean))?;
         let scaled = centered.div(&column(&x[0], &var).add_scalar(0.1).sqrt())?;
         scaled.mul(&channels(&x[1])?)?.add(&channels(&x[2])?)
     };
-    same(8 * 42, &inputs, fused, plain);
+    same(8 * 42, &inputs, fused(Activation::Identity), plain);
+    same(8 * 42, &inputs, fused(Activation::Relu), |x| Ok(plain(x)?.relu()));
 
     let x = Pass::train(0).input(Tensor::ones([1, 5], DType::F32));
     let one = x.constant(Tensor::ones([5], DType::F32));
-    let text = x.batch_norm(&one, &one, 0.1).unwrap_err().to_string();
+    let text = x.batch_norm(&one, &one, 0.1, Activation::Identity).unwrap_err().to_string();
     assert_eq!(text, "batch_norm: [1, 5] has 1 elements in a channel; help: train with batches of at least 2");
 }
 

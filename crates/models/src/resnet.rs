@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use maplet_autograd::{Var, fields};
 use maplet_nn_layers::{BatchNorm2d, Conv2d, Linear, Module, init};
-use maplet_tensor::{Rng, Window2d};
+use maplet_tensor::{Activation, Rng, Window2d};
 
 /// A residual network of basic blocks.
 ///
@@ -155,7 +155,7 @@ fn normed(in_channels: usize, out_channels: usize, window: Window2d, rng: &mut R
 
 impl Module for BasicBlock {
     fn forward(&self, x: &Var) -> maplet_nn_layers::Result<Var> {
-        let y = self.bn1.forward(&self.conv1.forward(x)?)?.relu();
+        let y = self.bn1.forward_with(&self.conv1.forward(x)?, Activation::Relu)?;
         let y = self.bn2.forward(&self.conv2.forward(&y)?)?;
         let shortcut = match &self.downsample {
             Some((conv, norm)) => norm.forward(&conv.forward(x)?)?,
@@ -167,7 +167,7 @@ impl Module for BasicBlock {
 
 impl Module for ResNet {
     fn forward(&self, x: &Var) -> maplet_nn_layers::Result<Var> {
-        let mut x = self.bn1.forward(&self.conv1.forward(x)?)?.relu();
+        let mut x = self.bn1.forward_with(&self.conv1.forward(x)?, Activation::Relu)?;
         if let Some(pool) = self.pool {
             x = x.max_pool(pool)?;
         }

@@ -7,7 +7,7 @@ use crate::plan::{Draft, Plan, expect_spatial, weight_shape};
 use crate::step::{Spec, yes};
 use crate::{Builder, Module, Result, init};
 use maplet_autograd::{Param, State, Var, fields};
-use maplet_tensor::{Shape, Tensor};
+use maplet_tensor::{Activation, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// Normalizes each channel to mean 0 and variance 1, then scales and shifts it. `D` is the number of axes after the
@@ -151,6 +151,16 @@ impl<const D: usize> BatchNorm<D> {
 
 impl<const D: usize> Module for BatchNorm<D> {
     fn forward(&self, x: &Var) -> Result<Var> {
+        self.forward_with(x, Activation::Identity)
+    }
+}
+
+impl<const D: usize> BatchNorm<D> {
+    /// [`forward`](Module::forward), then an activation, in one op.
+    ///
+    /// # Errors
+    /// As `forward`.
+    pub fn forward_with(&self, x: &Var, activation: Activation) -> Result<Var> {
         let (least, layout) = if Self::TAKES_VECTORS { (2, "[n, c] or [n, c, l]".into()) } else { (D + 2, layout(D)) };
         expect_channels(Self::OP, x, &layout, least..=D + 2, self.channels)?;
         let (weight, bias) = (weight_on(&self.weight, x, self.channels)?, bias_on(&self.bias, x, self.channels)?);
@@ -163,9 +173,9 @@ impl<const D: usize> Module for BatchNorm<D> {
             _ => None,
         };
         if let Some([mean, var]) = fixed {
-            return Ok(x.batch_norm_with(&mean, &var, &weight, &bias, self.eps)?);
+            return Ok(x.batch_norm_with(&mean, &var, &weight, &bias, self.eps, activation)?);
         }
-        let (y, mean, var) = x.batch_norm(&weight, &bias, self.eps)?;
+        let (y, mean, var) = x.batch_norm(&weight, &bias, self.eps, activation)?;
         if let (Some((running_mean, running_var)), true) = (running, x.is_training()) {
             let momentum = self.next_momentum(x)?;
             follow(running_mean, x, &mean, momentum)?;

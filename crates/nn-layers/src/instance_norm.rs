@@ -7,7 +7,7 @@ use crate::plan::{Draft, Plan, expect_spatial, weight_shape};
 use crate::step::Spec;
 use crate::{Builder, Error, Module, Result, init};
 use maplet_autograd::{Param, State, Var, fields};
-use maplet_tensor::Shape;
+use maplet_tensor::{Activation, Shape};
 use serde::{Deserialize, Serialize};
 
 /// Normalizes each channel of each sample to mean 0 and variance 1. `D` is the number of axes after the channels: see
@@ -129,11 +129,11 @@ impl<const D: usize> Module for InstanceNorm<D> {
         let (weight, bias) = (weight_on(&self.weight, x, self.channels)?, bias_on(&self.bias, x, self.channels)?);
         let running = self.running_mean.as_ref().zip(self.running_var.as_ref());
         if let (Some((mean, var)), false) = (running, x.is_training()) {
-            return Ok(x.batch_norm_with(&mean.on(x), &var.on(x), &weight, &bias, self.eps)?);
+            return Ok(x.batch_norm_with(&mean.on(x), &var.on(x), &weight, &bias, self.eps, Activation::Identity)?);
         }
         let (shape, n) = (x.shape(), x.shape()[0]);
         if n == 0 {
-            return Ok(x.group_norm(self.channels, &weight, &bias, self.eps)?); // empty, with gradients of zero
+            return Ok(x.group_norm(self.channels, &weight, &bias, self.eps, Activation::Identity)?); // empty, with gradients of zero
         }
         let plane = shape[2..].iter().product::<usize>();
         if plane < 2 {
@@ -143,7 +143,12 @@ impl<const D: usize> Module for InstanceNorm<D> {
         // The batch norm of one sample with n · c channels.
         let channels = n * self.channels;
         let each = |vector: &Var| vector.broadcast_to([n, self.channels])?.reshape(channels);
-        let (y, mean, var) = x.reshape([1, channels, plane])?.batch_norm(&each(&weight)?, &each(&bias)?, self.eps)?;
+        let (y, mean, var) = x.reshape([1, channels, plane])?.batch_norm(
+            &each(&weight)?,
+            &each(&bias)?,
+            self.eps,
+            Activation::Identity,
+        )?;
         if let Some((running_mean, running_var)) = running {
             let mean_of = |x: maplet_tensor::Tensor| x.reshape([n, self.channels])?.mean(0, false);
             follow(running_mean, x, &mean_of(mean)?, self.momentum)?;

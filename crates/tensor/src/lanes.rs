@@ -166,10 +166,8 @@ mod x86 {
         unsafe fn beats(self, other: Self) -> __m256 {
             // SAFETY: AVX2 is there by the trait's contract.
             unsafe {
-                let (more, nan) = (
-                    _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, other.0),
-                    _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0),
-                );
+                let (more, nan) =
+                    (_mm256_cmp_ps::<_CMP_GT_OQ>(self.0, other.0), _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0));
                 _mm256_or_ps(more, nan)
             }
         }

@@ -1,7 +1,7 @@
 //! Normalisation, each one op with a kernel of its own; the twins say what they compute.
 
 use crate::{Error, Result, Var, record_fused};
-use maplet_tensor::{Shape, Tensor};
+use maplet_tensor::{Activation, Shape, Tensor};
 
 impl Var {
     /// `(x − mean) / √(var + eps) · weight + bias` over the last axis, with the biased variance.
@@ -73,7 +73,7 @@ impl Var {
         record_fused("group_norm", y, [self, weight, bias], kernel, twin)
     }
 
-    /// `(x − mean) / √(var + eps) · weight + bias` for each channel, with the statistics of this very batch.
+    /// `activation((x − mean) / √(var + eps) · weight + bias)` for each channel, with the statistics of this very batch.
     ///
     /// Also returns the mean and the *biased* variance of each channel, for running statistics.
     ///
@@ -85,21 +85,27 @@ impl Var {
     ///
     /// # Reference
     /// Ioffe & Szegedy (2015), "Batch Normalization", algorithm 1.
-    pub fn batch_norm(&self, weight: &Var, bias: &Var, eps: f64) -> Result<(Var, Tensor, Tensor)> {
+    pub fn batch_norm(
+        &self,
+        weight: &Var,
+        bias: &Var,
+        eps: f64,
+        activation: Activation,
+    ) -> Result<(Var, Tensor, Tensor)> {
         let (mean, var) = self.value().channel_moments()?;
         if self.len() < 2 * mean.len() {
             let what = format!("{} has {} elements in a channel", self.shape(), self.len() / mean.len().max(1));
             return Err(Error::new("batch_norm", what, "train with batches of at least 2"));
         }
-        let y = self.value().batch_norm(&mean, &var, weight.value(), bias.value(), eps)?;
+        let y = self.value().batch_norm(&mean, &var, weight.value(), bias.value(), eps, activation)?;
         let twin = move |[x, weight, bias]: [Var; 3]| {
             let others: Vec<isize> = (0..x.rank() as isize).filter(|&axis| axis != 1).collect();
             let centered = x.sub(&x.mean(others.as_slice(), true)?)?;
             let deviation = x.var(others.as_slice(), true, 0)?.add_scalar(eps).sqrt();
             let column = channel_column(x.shape());
-            centered.div(&deviation)?.mul(&weight.reshape(column)?)?.add(&bias.reshape(column)?)
+            centered.div(&deviation)?.mul(&weight.reshape(column)?)?.add(&bias.reshape(column)?)?.activated(activation)
         };
-        let kernel = batch_norm_kernel(self, [&mean, &var], weight, eps, false);
+        let kernel = batch_norm_kernel([self, weight, bias], [&mean, &var], eps, activation, false);
         let y = record_fused("batch_norm", y, [self, weight, bias], kernel, twin)?;
         Ok((y, mean, var))
     }
@@ -108,29 +114,38 @@ impl Var {
     ///
     /// # Errors
     /// Shapes that do not fit, or types that differ.
-    pub fn batch_norm_with(&self, mean: &Tensor, var: &Tensor, weight: &Var, bias: &Var, eps: f64) -> Result<Var> {
-        let y = self.value().batch_norm(mean, var, weight.value(), bias.value(), eps)?;
-        let kernel = batch_norm_kernel(self, [mean, var], weight, eps, true);
+    pub fn batch_norm_with(
+        &self,
+        mean: &Tensor,
+        var: &Tensor,
+        weight: &Var,
+        bias: &Var,
+        eps: f64,
+        activation: Activation,
+    ) -> Result<Var> {
+        let y = self.value().batch_norm(mean, var, weight.value(), bias.value(), eps, activation)?;
+        let kernel = batch_norm_kernel([self, weight, bias], [mean, var], eps, activation, true);
         let (mean, var) = (mean.clone(), var.clone());
         let twin = move |[x, weight, bias]: [Var; 3]| {
             let column = channel_column(x.shape());
             let deviation = var.add_scalar(eps).sqrt().reshape(column)?;
             let centered = x.sub(&x.constant(mean.reshape(column)?))?.div(&x.constant(deviation))?;
-            centered.mul(&weight.reshape(column)?)?.add(&bias.reshape(column)?)
+            centered.mul(&weight.reshape(column)?)?.add(&bias.reshape(column)?)?.activated(activation)
         };
         record_fused("batch_norm", y, [self, weight, bias], kernel, twin)
     }
 }
 
 fn batch_norm_kernel(
-    x: &Var,
+    inputs: [&Var; 3],
     [mean, var]: [&Tensor; 2],
-    weight: &Var,
     eps: f64,
+    activation: Activation,
     fixed: bool,
 ) -> impl Fn(Tensor, [bool; 3]) -> Result<[Option<Tensor>; 3]> + Send + Sync + 'static {
-    let (x, w, mean, var) = (x.value().clone(), weight.value().clone(), mean.clone(), var.clone());
-    move |dy, want| Ok(dy.batch_norm_grad(&x, &mean, &var, &w, eps, fixed, want)?)
+    let [x, w, b] = inputs.map(|input| input.value().clone());
+    let (mean, var) = (mean.clone(), var.clone());
+    move |dy, want| Ok(dy.batch_norm_grad(&x, &mean, &var, &w, &b, eps, activation, fixed, want)?)
 }
 
 /// The shape in which `[c]` broadcasts over `[n, c, ..]`.

@@ -1,6 +1,7 @@
 //! Normalizations.
 
 use super::table::{Case, other, positive, sample};
+use maplet_tensor::Activation;
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -15,12 +16,18 @@ pub(crate) fn cases() -> Vec<Case> {
             x[0].group_norm(groups, &x[1], &x[2], 0.1)
         }));
     }
-    for shape in [&[4usize, 3][..], &[2, 3, 2, 2]] {
+    for (shape, activation) in [
+        (&[4usize, 3][..], Activation::Identity),
+        (&[2, 3, 2, 2], Activation::Identity),
+        (&[2, 3, 2, 2], Activation::Relu),
+    ] {
         let x = sample(shape);
-        cases.push(Case::new("batch_norm", &[&x, &w, &b], |x| Ok(x[0].batch_norm(&x[1], &x[2], 0.1)?.0)));
+        cases.push(Case::new("batch_norm", &[&x, &w, &b], move |x| {
+            Ok(x[0].batch_norm(&x[1], &x[2], 0.1, activation)?.0)
+        }));
         let (mean, var) = (sample(&[3]), positive(&[3]));
         cases.push(Case::new("batch_norm_with", &[&x, &w, &b], move |x| {
-            x[0].batch_norm_with(&mean, &var, &x[1], &x[2], 0.1)
+            x[0].batch_norm_with(&mean, &var, &x[1], &x[2], 0.1, activation)
         }));
     }
     cases

@@ -1,5 +1,6 @@
 //! Batch norm above its adjoint: every channel has statistics of its own. The formulas are in `norm.rs`.
 
+use super::matmul::Activation;
 use super::norm::{COST, check_same, lanes, two_lanes};
 use crate::dtype::dispatch_float;
 use crate::simd::vectorized;
@@ -32,7 +33,7 @@ impl Tensor {
         })
     }
 
-    /// `(x − mean) / √(var + eps) · weight + bias` with the given statistics of each channel.
+    /// `activation((x − mean) / √(var + eps) · weight + bias)` with the given statistics of each channel.
     ///
     /// # Shapes
     /// - `self: [n, c, ..]`, all others `[c]`, output: as `self`
@@ -42,17 +43,26 @@ impl Tensor {
     ///
     /// # Reference
     /// Ioffe & Szegedy (2015), "Batch Normalization", algorithm 1.
-    pub fn batch_norm(&self, mean: &Tensor, var: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    pub fn batch_norm(
+        &self,
+        mean: &Tensor,
+        var: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        eps: f64,
+        activation: Activation,
+    ) -> Result<Tensor> {
         let planes = Planes::new("batch_norm", self)?;
         self.check_features("batch_norm", Some(1), weight, bias)?;
         self.check_features("batch_norm", Some(1), mean, var)?;
         dispatch_float!(self.dtype(), "batch_norm", T => {
-            let of = |x: &Tensor, channel: usize| x.slice_of::<T>()[channel].as_f64();
-            let x = self.slice_of::<T>();
+            let (x, affine) = (self.slice_of::<T>(), Affine::<T>::of([mean, var, weight, bias], eps));
             Ok(planes.build::<T>(self.shape(), |channel, at, out| {
-                let scale = of(weight, channel) / (of(var, channel) + eps).sqrt();
-                let shift = of(bias, channel) - of(mean, channel) * scale;
-                scale_and_shift(out, &x[at..], T::from_f64(scale), T::from_f64(shift));
+                let [scale, shift] = affine.of_channel(channel);
+                match activation {
+                    Activation::Identity => scale_and_shift(out, &x[at..], scale, shift),
+                    Activation::Relu => scale_and_shift_relu(out, &x[at..], scale, shift),
+                }
             }))
         })
     }
@@ -68,24 +78,32 @@ impl Tensor {
         mean: &Tensor,
         var: &Tensor,
         weight: &Tensor,
+        bias: &Tensor,
         eps: f64,
+        activation: Activation,
         fixed: bool,
         want: [bool; 3],
     ) -> Result<[Option<Tensor>; 3]> {
         let planes = Planes::new("batch_norm_grad", self)?;
         self.check_features("batch_norm_grad", Some(1), mean, var)?;
-        self.check_features("batch_norm_grad", Some(1), weight, weight)?;
+        self.check_features("batch_norm_grad", Some(1), weight, bias)?;
         check_same("batch_norm_grad", self, x_given)?;
         dispatch_float!(self.dtype(), "batch_norm_grad", T => {
             let of = |x: &Tensor, channel: usize| x.slice_of::<T>()[channel].as_f64();
             let scale = |channel| 1.0 / (of(var, channel) + eps).sqrt();
+            // What the ReLU cut is worked out again: cheaper than to read the output.
+            let affine = Affine::<T>::of([mean, var, weight, bias], eps);
+            let relu = activation == Activation::Relu;
             // dw = Σ dy x̂ and db = Σ dy
             let (long, [long_dy, long_x]) = planes.lengthened([self, x_given])?;
             let (dy, x) = (long_dy.slice_of::<T>(), long_x.slice_of::<T>());
             let of_plane = |channel, at: Range<usize>| {
-                let middle = T::from_f64(of(mean, channel));
+                let (middle, line) = (T::from_f64(of(mean, channel)), affine.of_channel(channel));
                 let parts = dy[at.clone()].chunks(PART).zip(x[at].chunks(PART));
-                parts.fold([0.0; 2], |sums, (dy, x)| add(sums, dot_and_sum(dy, x, middle)))
+                parts.fold([0.0; 2], |sums, (dy, x)| {
+                    let more = if relu { dot_and_sum_relu(dy, x, middle, line) } else { dot_and_sum(dy, x, middle) };
+                    add(sums, more)
+                })
             };
             let (dw, db) = long.two::<T, _>(of_plane, |channel, planes| {
                 let [along, sum] = planes.fold([0.0; 2], add);
@@ -97,10 +115,32 @@ impl Tensor {
                 let share = if fixed { 0.0 } else { factor / planes.count() as f64 };
                 let by_x = -share * of(&dw, channel) * scale(channel);
                 let shift = -share * of(&db, channel) - by_x * of(mean, channel);
-                combine(out, &dy[at..], &x[at..], [factor, by_x, shift].map(T::from_f64));
+                let by = [factor, by_x, shift].map(T::from_f64);
+                match relu {
+                    false => combine(out, &dy[at..], &x[at..], by),
+                    true => combine_relu(out, &dy[at..], &x[at..], by, affine.of_channel(channel)),
+                }
             }));
             Ok([dx, want[1].then_some(dw), want[2].then_some(db)])
         })
+    }
+}
+
+/// What batch norm makes of each channel: `y = scale · x + shift`.
+struct Affine<T>(Vec<[T; 2]>);
+
+impl<T: Float> Affine<T> {
+    fn of([mean, var, weight, bias]: [&Tensor; 4], eps: f64) -> Self {
+        let [mean, var, weight, bias] = [mean, var, weight, bias].map(Tensor::slice_of::<T>);
+        let line = |channel: usize| {
+            let scale = weight[channel].as_f64() / (var[channel].as_f64() + eps).sqrt();
+            [scale, bias[channel].as_f64() - mean[channel].as_f64() * scale].map(T::from_f64)
+        };
+        Self((0..mean.len()).map(line).collect())
+    }
+
+    fn of_channel(&self, channel: usize) -> [T; 2] {
+        self.0[channel]
     }
 }
 
@@ -224,8 +264,44 @@ vectorized! {
 }
 
 vectorized! {
+    /// As [`dot_and_sum`], of what a ReLU behind `scale · x + shift` lets through.
+    fn dot_and_sum_relu<T: Float>(dy: &[T], x: &[T], middle: T, line: [T; 2]) -> [f64; 2] {
+        let x = &x[..dy.len()];
+        two_lanes(dy.len(), #[inline(always)] |i| {
+            let dy = through(dy[i], x[i], line);
+            [dy * (x[i] - middle), dy]
+        })
+    }
+}
+
+/// `dy`, or nothing where the ReLU cut.
+#[inline(always)]
+fn through<T: Float>(dy: T, x: T, [scale, shift]: [T; 2]) -> T {
+    if x * scale + shift <= T::zero() { T::zero() } else { dy }
+}
+
+vectorized! {
     pub(super) fn scale_and_shift<T: Float>(out: &mut [T], x: &[T], scale: T, shift: T) {
         out.iter_mut().zip(x).for_each(|(out, &x)| *out = x * scale + shift);
+    }
+}
+
+vectorized! {
+    fn scale_and_shift_relu<T: Float>(out: &mut [T], x: &[T], scale: T, shift: T) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            let y = x * scale + shift;
+            *out = if y < T::zero() { T::zero() } else { y }; // NaN stays NaN
+        }
+    }
+}
+
+vectorized! {
+    /// As [`combine`], of what the ReLU let through.
+    fn combine_relu<T: Float>(out: &mut [T], dy: &[T], x: &[T], by: [T; 3], line: [T; 2]) {
+        let [a, b, c] = by;
+        for ((out, &dy), &x) in out.iter_mut().zip(dy).zip(x) {
+            *out = a * through(dy, x, line) + b * x + c;
+        }
     }
 }
 
@@ -255,7 +331,7 @@ mod tests {
                 channels_last.as_slice::<f64>().unwrap().chunks(x.len() / 3).map(moments).collect();
             assert_near(&mean, &per_channel.iter().map(|m| m.0).collect::<Vec<_>>());
             assert_near(&var, &per_channel.iter().map(|m| m.1).collect::<Vec<_>>());
-            let y = x.batch_norm(&mean, &var, &w, &b, 0.1).unwrap();
+            let y = x.batch_norm(&mean, &var, &w, &b, 0.1, Activation::Identity).unwrap();
             let mut want = Vec::new();
             for (channel, x) in channels_last.as_slice::<f64>().unwrap().chunks(x.len() / 3).enumerate() {
                 let (mean, var) = per_channel[channel];
@@ -271,12 +347,14 @@ mod tests {
         let (x, w, dy) = (draw(&[5, 3, 2, 2], 5), draw(&[3], 6), draw(&[5, 3, 2, 2], 7));
         let (mean, var) = x.channel_moments().unwrap();
         let inputs = [x.clone(), w.clone(), draw(&[3], 3)];
-        for fixed in [false, true] {
+        for (fixed, activation) in
+            [false, true].into_iter().flat_map(|fixed| [(fixed, Activation::Identity), (fixed, Activation::Relu)])
+        {
             let value = |p: &[Tensor; 3]| {
                 let (mean, var) = if fixed { (mean.clone(), var.clone()) } else { p[0].channel_moments().unwrap() };
-                dot(&p[0].batch_norm(&mean, &var, &p[1], &p[2], 0.1).unwrap(), &dy)
+                dot(&p[0].batch_norm(&mean, &var, &p[1], &p[2], 0.1, activation).unwrap(), &dy)
             };
-            let grads = dy.batch_norm_grad(&x, &mean, &var, &w, 0.1, fixed, [true; 3]).unwrap();
+            let grads = dy.batch_norm_grad(&x, &mean, &var, &w, &inputs[2], 0.1, activation, fixed, [true; 3]).unwrap();
             for i in 0..3 {
                 let direction = draw(&inputs[i].shape(), 8);
                 let difference = slope(value, &inputs, i, &direction);

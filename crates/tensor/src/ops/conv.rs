@@ -264,7 +264,11 @@ mod tests {
         check_naive([1, 24, 24], [6, 6], Window2d::new(3).padding(1).groups(24));
         for stride in [1, 2, 3] {
             check_naive([2, 5, 5], [9, 87], Window2d::new(3).padding(1).stride(stride).groups(5));
-            check_naive([3, 3, 6], [13, 20], Window2d::new([3, 5]).padding([1, 3]).stride(stride).dilation(2).groups(3));
+            check_naive(
+                [3, 3, 6],
+                [13, 20],
+                Window2d::new([3, 5]).padding([1, 3]).stride(stride).dilation(2).groups(3),
+            );
         }
         check_naive([3, 20, 70], [5, 5], Window2d::new(1));
         check_naive([2, 16, 33], [50], Window1d::new(5).padding(4).dilation(2));

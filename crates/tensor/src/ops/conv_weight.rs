@@ -124,14 +124,7 @@ impl Conv {
 }
 
 /// `sums[t, j] += Σ_p image[taps[t] + positions[p]] · dy[p, j]`
-fn multiply_add<T: Float>(
-    image: &[T],
-    taps: &[usize],
-    positions: &[usize],
-    dy: &[T],
-    columns: usize,
-    sums: &mut [T],
-) {
+fn multiply_add<T: Float>(image: &[T], taps: &[usize], positions: &[usize], dy: &[T], columns: usize, sums: &mut [T]) {
     check_offsets(image, taps, positions);
     assert!(dy.len() >= positions.len() * columns && sums.len() >= taps.len() * columns);
     for t0 in (0..positions.len()).step_by(DEPTH) {

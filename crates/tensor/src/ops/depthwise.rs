@@ -126,8 +126,7 @@ impl Layout {
         let pitch = pitches(volume);
         let scaled = |count: usize, by: usize| (0..count).map(|i| i * by).collect::<Vec<_>>();
         let rows = from_fn::<_, 2, _>(|side| scaled(conv.output[side], window.stride[side] * pitch[side]));
-        let [depths, heights] =
-            from_fn(|side| scaled(window.kernel[side], window.dilation[side] * pitch[side]));
+        let [depths, heights] = from_fn(|side| scaled(window.kernel[side], window.dilation[side] * pitch[side]));
         let column = |p: usize| p * window.dilation[2] % stride * columns + p * window.dilation[2] / stride;
         let across = (0..window.kernel[2]).map(column).collect();
         let taps = lattice(&[depths, heights, across]);

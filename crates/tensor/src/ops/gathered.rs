@@ -62,10 +62,14 @@ impl<T: Float> Gathered<'_, T> {
             return;
         }
         let strip = (32_768 / self.channels).clamp(64, 1024);
-        let strips: Vec<(&Phase, Range<usize>)> = self.phases.iter().flat_map(|phase| {
-            let count = phase.pixels.len();
-            (0..count).step_by(strip).map(move |first| (phase, first..count.min(first + strip)))
-        }).collect();
+        let strips: Vec<(&Phase, Range<usize>)> = self
+            .phases
+            .iter()
+            .flat_map(|phase| {
+                let count = phase.pixels.len();
+                (0..count).step_by(strip).map(move |first| (phase, first..count.min(first + strip)))
+            })
+            .collect();
         let taps: usize = self.phases.iter().map(|phase| phase.taps.len()).sum();
         let many = taps * self.channels * size_of::<T>() > MANY_WEIGHTS;
         let together = if many { (SHARING_ROWS / self.plane).clamp(1, self.images) } else { 1 };

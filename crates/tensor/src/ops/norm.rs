@@ -229,6 +229,7 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Activation;
     use crate::DType;
     use crate::ops::testing::{assert_near, assert_same_on_any_threads, dot, draw, moments, slope};
 
@@ -284,9 +285,9 @@ mod tests {
         assert_same_on_any_threads(|| {
             let (y, stats) = x.group_norm(2, &w, &b, 0.1).unwrap();
             let (mean, var) = x.channel_moments().unwrap();
-            let z = x.batch_norm(&mean, &var, &w, &b, 0.1).unwrap();
+            let z = x.batch_norm(&mean, &var, &w, &b, 0.1, Activation::Relu).unwrap();
             let grads = dy.group_norm_grad(&x, 2, &w, &stats, [true; 3]).unwrap();
-            (y, z, grads, dy.batch_norm_grad(&x, &mean, &var, &w, 0.1, false, [true; 3]).unwrap())
+            (y, z, grads, dy.batch_norm_grad(&x, &mean, &var, &w, &b, 0.1, Activation::Relu, false, [true; 3]).unwrap())
         });
     }
 

@@ -98,7 +98,11 @@ unsafe fn run<L: Lanes>(task: Task<L::Item>) {
                 top = top.replace(cut, zero);
                 place = place.replace(cut, L::splat(number(usize::from(CUT))));
                 let best = task.best.add(i * channels + o);
-                if count == L::WIDTH { top.store(best) } else { top.store_first(best, count) }
+                if count == L::WIDTH {
+                    top.store(best)
+                } else {
+                    top.store_first(best, count)
+                }
                 place.store_bytes(task.places.add(i * stride + o), count);
             }
         }
