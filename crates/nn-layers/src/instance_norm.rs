@@ -133,7 +133,7 @@ impl<const D: usize> Module for InstanceNorm<D> {
         }
         let (shape, n) = (x.shape(), x.shape()[0]);
         if n == 0 {
-            return Ok(x.group_norm(self.channels, &weight, &bias, self.eps, Activation::Identity)?); // empty, with gradients of zero
+            return Ok(x.group_norm(self.channels, &weight, &bias, self.eps)?); // empty, with gradients of zero
         }
         let plane = shape[2..].iter().product::<usize>();
         if plane < 2 {
