@@ -88,20 +88,35 @@ impl<T: Float> Block<'_, T> {
     /// Every element that the formula names lies in its array, lists are as long as `rows` and `steps` say, and nobody
     /// else touches this block of `C`.
     pub(crate) unsafe fn run(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.run_on(None) }
+    }
+
+    /// As [`run`](Self::run), with the rows of `B` at listed places: `b_stride` is not looked at.
+    ///
+    /// # Safety
+    /// As there; the list has as many places as there are steps.
+    pub(crate) unsafe fn run_listed(&self, b_rows: &[usize]) {
+        debug_assert!(b_rows.len() >= self.steps);
+        // SAFETY: the caller's promise.
+        unsafe { self.run_on(Some(b_rows)) }
+    }
+
+    unsafe fn run_on(&self, b_rows: Option<&[usize]>) {
         #[cfg(target_arch = "x86_64")]
         if T::DTYPE == DType::F32 {
             // SAFETY: `T` is `f32`, so this is the same type.
             let block = unsafe { &*std::ptr::from_ref(self).cast::<Block<'_, f32>>() };
             match simd() {
                 // SAFETY: the instructions exist; the rest is the caller's promise.
-                Simd::Avx512 => return unsafe { x86::avx512(block) },
+                Simd::Avx512 => return unsafe { x86::avx512(block, b_rows) },
                 // SAFETY: as above.
-                Simd::Avx2 => return unsafe { x86::avx2(block) },
+                Simd::Avx2 => return unsafe { x86::avx2(block, b_rows) },
                 Simd::Plain => {}
             }
         }
         // SAFETY: plain code runs everywhere; the rest is the caller's promise.
-        unsafe { run::<Plain<T>, 4, 4, 1>(self) }
+        unsafe { run::<Plain<T>, 4, 4, 1>(self, b_rows) }
     }
 }
 
@@ -111,26 +126,31 @@ mod x86 {
     use crate::lanes::{Avx2, Avx512};
 
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-    pub(super) unsafe fn avx512(block: &Block<'_, f32>) {
+    pub(super) unsafe fn avx512(block: &Block<'_, f32>, b_rows: Option<&[usize]>) {
         // SAFETY: the features are enabled here; the rest is the caller's promise.
-        unsafe { run::<Avx512, 8, 9, 2>(block) }
+        unsafe { run::<Avx512, 8, 9, 2>(block, b_rows) }
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn avx2(block: &Block<'_, f32>) {
+    pub(super) unsafe fn avx2(block: &Block<'_, f32>, b_rows: Option<&[usize]>) {
         // SAFETY: as above.
-        unsafe { run::<Avx2, 6, 6, 2>(block) }
+        unsafe { run::<Avx2, 6, 6, 2>(block, b_rows) }
     }
 }
 
-/// The block, with its steps along `A` known to the compiler: as a list or as multiples of a stride.
+/// The block, with its steps known to the compiler: as a list or as multiples of a stride.
 #[inline(always)]
-unsafe fn run<L: Lanes, const R: usize, const LAST: usize, const V: usize>(block: &Block<'_, L::Item>) {
+unsafe fn run<L: Lanes, const R: usize, const LAST: usize, const V: usize>(
+    block: &Block<'_, L::Item>,
+    b_rows: Option<&[usize]>,
+) {
+    let b_stride = block.b_stride;
     // SAFETY: promised by the caller; `t` stays below `steps`.
     unsafe {
-        match block.a_steps {
-            Offsets::Stride(by) => panels::<L, R, LAST, V>(block, |t| t * by),
-            Offsets::List(at) => panels::<L, R, LAST, V>(block, |t| *at.get_unchecked(t)),
+        match (block.a_steps, b_rows) {
+            (Offsets::Stride(by), None) => panels::<L, R, LAST, V>(block, |t| t * by, |t| t * b_stride),
+            (Offsets::List(at), None) => panels::<L, R, LAST, V>(block, |t| *at.get_unchecked(t), |t| t * b_stride),
+            (a, Some(b)) => panels::<L, R, LAST, V>(block, |t| a.get(t), |t| *b.get_unchecked(t)),
         }
     }
 }
@@ -141,6 +161,7 @@ unsafe fn run<L: Lanes, const R: usize, const LAST: usize, const V: usize>(block
 unsafe fn panels<L: Lanes, const R: usize, const LAST: usize, const V: usize>(
     block: &Block<'_, L::Item>,
     step: impl Fn(usize) -> usize + Copy,
+    b_row: impl Fn(usize) -> usize + Copy,
 ) {
     let width = V * L::WIDTH;
     for column in (0..block.columns).step_by(width) {
@@ -150,9 +171,9 @@ unsafe fn panels<L: Lanes, const R: usize, const LAST: usize, const V: usize>(
             // SAFETY: the tile lies inside the block.
             row += unsafe {
                 match (count == width, count > L::WIDTH) {
-                    (true, _) => rows::<L, R, LAST, V, true>(block, row, column, count, step),
-                    (false, true) => rows::<L, R, LAST, V, false>(block, row, column, count, step),
-                    (false, false) => rows::<L, R, LAST, 1, false>(block, row, column, count, step),
+                    (true, _) => rows::<L, R, LAST, V, true>(block, row, column, count, step, b_row),
+                    (false, true) => rows::<L, R, LAST, V, false>(block, row, column, count, step, b_row),
+                    (false, false) => rows::<L, R, LAST, 1, false>(block, row, column, count, step, b_row),
                 }
             };
         }
@@ -167,16 +188,17 @@ unsafe fn rows<L: Lanes, const R: usize, const LAST: usize, const V: usize, cons
     column: usize,
     count: usize,
     step: impl Fn(usize) -> usize + Copy,
+    b_row: impl Fn(usize) -> usize + Copy,
 ) -> usize {
     let left = block.rows - row;
     // SAFETY: promised by the caller.
     unsafe {
         match left {
-            1 => tile::<L, 1, V, FULL>(block, row, column, count, step),
-            2 => tile::<L, 2, V, FULL>(block, row, column, count, step),
-            3 | 4 => tile::<L, 4, V, FULL>(block, row, column, count, step),
-            _ if left == LAST => tile::<L, LAST, V, FULL>(block, row, column, count, step),
-            _ => tile::<L, R, V, FULL>(block, row, column, count, step),
+            1 => tile::<L, 1, V, FULL>(block, row, column, count, step, b_row),
+            2 => tile::<L, 2, V, FULL>(block, row, column, count, step, b_row),
+            3 | 4 => tile::<L, 4, V, FULL>(block, row, column, count, step, b_row),
+            _ if left == LAST => tile::<L, LAST, V, FULL>(block, row, column, count, step, b_row),
+            _ => tile::<L, R, V, FULL>(block, row, column, count, step, b_row),
         }
     }
     if left == LAST { LAST } else { left.min(R) }
@@ -190,6 +212,7 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
     column: usize,
     count: usize,
     step: impl Fn(usize) -> usize,
+    b_row: impl Fn(usize) -> usize,
 ) {
     let rows = (block.rows - row).min(R);
     let lanes = |v: usize| (count - v * L::WIDTH).min(L::WIDTH); // of vector v, when the tile is not FULL
@@ -209,9 +232,9 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
             Start::Sum => std::array::from_fn(|r| std::array::from_fn(|v| load(c[r], v))),
             Start::Row(from) => [std::array::from_fn(|v| load(from.add(column), v)); R],
         };
-        let mut b = block.b.wrapping_add(column);
+        let b = block.b.wrapping_add(column);
         for t in 0..block.steps {
-            let at = step(t);
+            let (at, b) = (step(t), b.wrapping_add(b_row(t)));
             let b_row: [L; V] = std::array::from_fn(|v| load(b, v));
             for r in 0..R {
                 let x = L::splat(*a[r].wrapping_add(at));
@@ -219,7 +242,6 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
                     sums[r][v] = x.mul_add(b_row[v], sums[r][v]);
                 }
             }
-            b = b.wrapping_add(block.b_stride);
         }
         for r in 0..rows {
             for v in 0..V {
@@ -280,8 +302,13 @@ mod tests {
                 assert_eq!(c, expected, "{rows} × {steps} × {columns}"); // small integers: exact
                 c.fill(1.0);
                 // SAFETY: as above.
-                unsafe { run::<Plain<f32>, 4, 4, 1>(&block) };
+                unsafe { run::<Plain<f32>, 4, 4, 1>(&block, None) };
                 assert_eq!(c, expected, "plain {rows} × {steps} × {columns}");
+                let b_rows: Vec<usize> = (0..steps).map(|t| t * b_stride).collect();
+                c.fill(1.0);
+                // SAFETY: as above, `B` lies where it lay.
+                unsafe { Block { b_stride: 0, ..block }.run_listed(&b_rows) };
+                assert_eq!(c, expected, "listed {rows} × {steps} × {columns}");
             }
         }
     }

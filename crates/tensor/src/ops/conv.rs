@@ -271,6 +271,8 @@ mod tests {
             );
         }
         check_naive([3, 20, 70], [5, 5], Window2d::new(1));
+        check_naive([2, 33, 3], [9, 40], Window2d::new(3).padding(1));
+        check_naive([2, 3, 33], [11, 40], Window2d::new(5).padding(2).stride(2));
         check_naive([2, 16, 33], [50], Window1d::new(5).padding(4).dilation(2));
         check_naive([2, 3, 17], [6, 9, 9], Window3d::new(3).padding(1).stride([1, 2, 2]));
     }

@@ -110,6 +110,45 @@ pub(crate) fn gather_product<T: Float>(
     }
 }
 
+/// The same product the other way round, for one image and few columns `j`, at most a panel: `sums[j, r]`, where the
+/// rows lie side by side in the image, from `row` on. `sums` has `stride` elements a column and holds what is added to.
+///
+/// # Safety
+/// `sums` has `columns` rows of `count` elements, `stride` apart, and nobody else touches them.
+pub(crate) unsafe fn gather_product_turned<T: Float>(
+    image: &[T],
+    [row, count]: [usize; 2],
+    steps: &[usize],
+    Part(panels, start): Part<'_>,
+    columns: usize,
+    sums: *mut T,
+    stride: usize,
+) {
+    if let Some(step) = steps.iter().max() {
+        assert!(row + count + step <= image.len(), "every tap lies in the image");
+    }
+    let width = panel_width::<T>();
+    let panel = &panels.slice_of::<T>()[start..];
+    assert!(columns <= width && steps.len() * width <= panel.len());
+    for t0 in (0..steps.len()).step_by(DEPTH) {
+        let block = Block {
+            rows: columns,
+            steps: DEPTH.min(steps.len() - t0),
+            columns: count,
+            a: panel[t0 * width..].as_ptr(),
+            a_rows: Offsets::Stride(1),
+            a_steps: Offsets::Stride(width),
+            b: image[row..].as_ptr(),
+            b_stride: 0,
+            c: sums,
+            c_stride: stride,
+            start: Start::Sum,
+        };
+        // SAFETY: the offsets lie in the image and the panel (asserted above), the sums are the caller's promise.
+        unsafe { block.run_listed(&steps[t0..]) };
+    }
+}
+
 /// Panics unless every row's every step lies in `a`.
 pub(crate) fn check_offsets<T>(a: &[T], rows: &[usize], steps: &[usize]) {
     if let (Some(row), Some(step)) = (rows.iter().max(), steps.iter().max()) {

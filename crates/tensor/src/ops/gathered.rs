@@ -1,8 +1,9 @@
 //! A convolution, or its input gradient, of a whole batch: how it is shared out, and where the results go.
 //!
-//! Results have channels innermost and are transposed on their way out, a strip of pixels at a time.
+//! Results have channels innermost and are transposed on their way out, a strip of pixels at a time. Few channels would
+//! leave most lanes of a vector empty: there pixels are the lanes, a row at a time.
 
-use crate::ops::gather::{NS_PER_MAC, Panels, gather_product};
+use crate::ops::gather::{NS_PER_MAC, Panels, gather_product, gather_product_turned};
 use crate::ops::geometry::Framed;
 use crate::ops::matmul::{Activation, finish};
 use crate::par::{self, Shared};
@@ -17,6 +18,9 @@ const TASKS: usize = 16;
 const MANY_WEIGHTS: usize = 256 << 10;
 /// Rows that share a block of weights, so that loading it costs little.
 const SHARING_ROWS: usize = 256;
+
+/// So many channels or fewer are not made the lanes of vectors.
+const NARROW: usize = 8;
 
 /// Pixels of the output that meet the same taps.
 pub(crate) struct Phase {
@@ -110,6 +114,14 @@ impl<T: Float> Gathered<'_, T> {
         let Piece { phase, pixels, channels, images, group } = piece;
         let bias = self.bias.map(|bias| &bias[group * self.channels..][..self.channels]);
         let (offsets, pixels) = (&phase.offsets[pixels.clone()], &phase.pixels[pixels]);
+        if self.channels <= NARROW && is_in_rows(offsets) {
+            for (image, framed) in images.zip(framed) {
+                let to = out.start().wrapping_add((image * self.groups + group) * self.channels * self.plane);
+                // SAFETY: the piece's pixels of this image, as promised by the caller.
+                unsafe { self.rows(phase, offsets, pixels, framed, group, bias, to) };
+            }
+            return;
+        }
         let size = [pixels.len(), channels.len()];
         let mut sums = Tensor::dirty::<T>(Shape::from([framed.len(), size[0], size[1]]));
         let sums = sums.own_slice::<T>();
@@ -138,4 +150,45 @@ impl<T: Float> Gathered<'_, T> {
             }
         }
     }
+
+    /// A piece's pixels of one image, a run of neighbors at a time; `to` is the group's first plane.
+    ///
+    /// # Safety
+    /// Nobody else touches these pixels.
+    unsafe fn rows(
+        &self,
+        phase: &Phase,
+        offsets: &[usize],
+        pixels: &[usize],
+        framed: &[T],
+        group: usize,
+        bias: Option<&[T]>,
+        to: *mut T,
+    ) {
+        let mut sums = Tensor::dirty::<T>(Shape::from([self.channels, pixels.len()]));
+        let sums = sums.own_slice::<T>();
+        for (c, sums) in sums.chunks_exact_mut(pixels.len()).enumerate() {
+            sums.fill(bias.map_or(T::zero(), |bias| bias[c]));
+        }
+        let mut first = 0;
+        for run in offsets.chunk_by(|a, b| a + 1 == *b) {
+            let (start, part) = (sums[first..].as_mut_ptr(), phase.weights.part(group));
+            let row = [run[0], run.len()];
+            // SAFETY: these columns of `sums`, which is this call's own.
+            unsafe { gather_product_turned(framed, row, &phase.taps, part, self.channels, start, pixels.len()) };
+            first += run.len();
+        }
+        finish(sums, pixels.len(), None, self.activation);
+        for (c, sums) in sums.chunks_exact(pixels.len()).enumerate() {
+            for (&pixel, &sum) in pixels.iter().zip(sums) {
+                // SAFETY: promised by the caller.
+                unsafe { *to.wrapping_add(c * self.plane + pixel) = sum };
+            }
+        }
+    }
+}
+
+/// Whether runs of neighbors are long enough to fill vectors.
+fn is_in_rows(offsets: &[usize]) -> bool {
+    offsets.len() >= 8 * offsets.chunk_by(|a, b| a + 1 == *b).count()
 }
