@@ -1,6 +1,8 @@
 //! A register's worth of elements, for the few kernels that the compiler does not vectorise well by itself.
 
 use crate::Float;
+#[cfg(target_arch = "x86_64")]
+use crate::{Simd, simd};
 
 /// Some neighbouring elements that are computed with together.
 ///
@@ -27,6 +29,27 @@ pub(crate) trait Lanes: Copy {
     unsafe fn replace(self, mask: Self::Mask, yes: Self) -> Self;
     /// Whole numbers from 0 to 255 as the first `count` bytes, at most `WIDTH`.
     unsafe fn store_bytes(self, to: *mut u8, count: usize);
+}
+
+/// A kernel of `f32` that is written once, for lanes of any kind.
+pub(crate) trait Job {
+    /// # Safety
+    /// The instructions of `L` exist.
+    unsafe fn run<L: Lanes<Item = f32>>(self);
+}
+
+/// Runs the kernel with the widest lanes of this machine.
+pub(crate) fn with_lanes(job: impl Job) {
+    #[cfg(target_arch = "x86_64")]
+    match simd() {
+        // SAFETY: `simd` found these instructions.
+        Simd::Avx512 => return unsafe { x86::avx512(job) },
+        // SAFETY: as above.
+        Simd::Avx2 => return unsafe { x86::avx2(job) },
+        Simd::Plain => {}
+    }
+    // SAFETY: plain code runs everywhere.
+    unsafe { job.run::<Plain<f32>>() }
 }
 
 /// Eight elements in ordinary code, of either float type.
@@ -104,8 +127,20 @@ pub(crate) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Lanes;
+    use super::{Job, Lanes};
     use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+    pub(super) unsafe fn avx512(job: impl Job) {
+        // SAFETY: the features are enabled here.
+        unsafe { job.run::<Avx512>() }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn avx2(job: impl Job) {
+        // SAFETY: as above.
+        unsafe { job.run::<Avx2>() }
+    }
 
     /// Eight `f32` of AVX2.
     #[derive(Clone, Copy)]

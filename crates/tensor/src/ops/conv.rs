@@ -19,6 +19,7 @@ use crate::ops::gather::Panels;
 use crate::ops::gathered::{Gathered, Phase};
 use crate::ops::geometry::{Conv, area};
 use crate::ops::matmul::Activation;
+use crate::ops::winograd::Winograd;
 use crate::turn::turn;
 use crate::{Float, Result, Shape, Tensor, Window};
 
@@ -113,6 +114,11 @@ impl Conv {
         bias: Option<&Tensor>,
         activation: Activation,
     ) -> Result<Tensor> {
+        if let Some(winograd) = Winograd::of(self, x.dtype(), [self.c_group, self.o_group], self.output, false) {
+            let (input, weights) = (self.framed_input(x), self.packed_weights::<f32>(weight));
+            let (sizes, bias) = ([self.n, self.groups], bias.map(Tensor::slice_of));
+            return Ok(Tensor::build(self.y_shape, |out| winograd.run(input, sizes, &weights, bias, activation, out)));
+        }
         dispatch_float!(x.dtype(), op, T => {
             if self.is_depthwise() {
                 return Ok(self.depthwise::<T>(x, weight, bias, activation));

@@ -8,6 +8,7 @@ use crate::ops::gather::Panels;
 use crate::ops::gathered::{Gathered, Phase};
 use crate::ops::geometry::{Conv, Volume, area, lattice, pitches, spatial_dims};
 use crate::ops::matmul::{Activation, check_bias};
+use crate::ops::winograd::Winograd;
 use crate::turn::turn;
 use crate::{Error, Float, Result, Shape, Sizes, Tensor, Window};
 use std::array::from_fn;
@@ -97,6 +98,13 @@ impl Tensor {
 impl Conv {
     /// The input gradient plus a bias for each input channel.
     fn grad_input(&self, op: &'static str, dy: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        if let Some(winograd) = Winograd::of(self, dy.dtype(), [self.o_group, self.c_group], self.input, true) {
+            let input = self.framed_dy(dy);
+            let phases = self.phases::<f32>(input.volume, weight);
+            let (sizes, weights, bias) = ([self.n, self.groups], &phases[0].weights, bias.map(Tensor::slice_of));
+            let (shape, none) = (self.x_shape, Activation::Identity);
+            return Ok(Tensor::build(shape, |out| winograd.run(input, sizes, weights, bias, none, out)));
+        }
         dispatch_float!(dy.dtype(), op, T => {
             if self.is_depthwise() {
                 return Ok(self.depthwise_grad_input::<T>(dy, weight, bias));

@@ -65,13 +65,20 @@ impl Panels {
     }
 }
 
+impl<'a> Part<'a> {
+    /// All panels of this group, and what lies behind them.
+    pub(crate) fn data<T: Float>(self) -> &'a [T] {
+        &self.0.slice_of()[self.1..]
+    }
+}
+
 /// `sums[i, r, j] = bias[j] + Σ_t images[i][rows[r] + steps[t]] · B[t, j]` for some columns `j` of `B`, which is in
 /// panels; the first of the columns begins one.
 pub(crate) fn gather_product<T: Float>(
     images: &[&[T]],
     rows: &[usize],
     steps: &[usize],
-    Part(panels, start): Part<'_>,
+    panels: Part<'_>,
     columns: Range<usize>,
     bias: Option<&[T]>,
     sums: &mut [T],
@@ -80,7 +87,7 @@ pub(crate) fn gather_product<T: Float>(
     let count = columns.len();
     assert_eq!(sums.len(), images.len() * rows.len() * count);
     let width = panel_width::<T>();
-    let panels = &panels.slice_of::<T>()[start..];
+    let panels = panels.data::<T>();
     assert!(columns.start % width == 0 && columns.end.div_ceil(width) * steps.len() * width <= panels.len());
     for j0 in columns.clone().step_by(width) {
         let panel = &panels[j0 * steps.len()..]; // panel j0 / width has steps · width elements
@@ -119,7 +126,7 @@ pub(crate) unsafe fn gather_product_turned<T: Float>(
     image: &[T],
     [row, count]: [usize; 2],
     steps: &[usize],
-    Part(panels, start): Part<'_>,
+    panels: Part<'_>,
     columns: usize,
     sums: *mut T,
     stride: usize,
@@ -128,7 +135,7 @@ pub(crate) unsafe fn gather_product_turned<T: Float>(
         assert!(row + count + step <= image.len(), "every tap lies in the image");
     }
     let width = panel_width::<T>();
-    let panel = &panels.slice_of::<T>()[start..];
+    let panel = panels.data::<T>();
     assert!(columns <= width && steps.len() * width <= panel.len());
     for t0 in (0..steps.len()).step_by(DEPTH) {
         let block = Block {
