@@ -33,6 +33,7 @@ mod error;
 mod sgd;
 mod adam;
 mod descent;
+mod moments;
 mod group;
 mod adamax;
 mod nadam;
@@ -77,6 +78,7 @@ pub use maplet_tensor::optim::{
     AdadeltaRule, AdagradRule, AdamRule, AdamaxRule, LionRule, Now, OnePass, RadamRule, RmspropRule, RpropRule, SgdRule,
 };
 pub use muon::{Muon, MuonRule, MuonScale};
+pub use moments::Moments;
 pub use nadam::{Nadam, NadamRule};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use partition::Partition;
