@@ -208,7 +208,7 @@ fn sam_steps_by_the_gradients_above() {
         let before = loss(&model, &samples).unwrap().value().item::<f64>().unwrap();
         assert_eq!(sam.step(&mut model, |model| loss(model, &samples)).unwrap(), before);
         near(&numbers(&model), &expected, 1e-14);
-        assert_eq!((sam.inner().steps(), model.mean.value()), (1, &Tensor::from([0.7f64])));
+        assert_eq!((sam.steps(), model.mean.value()), (1, &Tensor::from([0.7f64])));
     }
 }
 
