@@ -278,5 +278,8 @@ mod tests {
         };
         assert_eq!(text(0, 1e-12), "spectral_norm: iterations is 0; help: use 1 or more");
         assert_eq!(text(1, -1.0), "spectral_norm: eps is -1; help: use a small positive number");
+        let scalar = Turned { weight: Param::new(Tensor::scalar(2.0f32)) };
+        let found = SpectralNorm::new(scalar, &mut Rng::new(2)).err().unwrap().to_string();
+        assert_eq!(found, "spectral_norm: a weight [] has no singular value; help: wrap a layer that has one");
     }
 }
