@@ -101,8 +101,8 @@ const TOLERANCE: f64 = 1e-6;
 const ELEMENTS: usize = 64;
 const SEED: u64 = 0x6d61_706c_6574;
 
-/// Computes the output for some values of all places, inputs entering as the second argument says; and gives what to ask
-/// the gradients of.
+/// Computes the output for some values of all places, where inputs enter as the second argument says; and gives what to
+/// ask the gradients of.
 type Run<'f> = Box<dyn Fn(&[Tensor], &dyn Fn(&Tensor) -> Var) -> Result<(Var, Vec<Box<dyn Leaf>>)> + 'f>;
 
 struct Check<'f> {

@@ -79,8 +79,8 @@ const ELEMENTS: usize = 24;
 /// 3. then makes sample *i* of the output from sample *i* of the input alone;
 /// 4. refuses wrong shapes with the exact text;
 /// 5. gives the same bits after its weights went through a file;
-/// 6. has the derivatives that finite differences say with respect to its input and every parameter, of first and second
-///    order in training, and of first order with respect to the parameters in evaluation; and makes no NaN on the way;
+/// 6. has the derivatives that finite differences say with respect to its input and every parameter, of first and
+///    second order in training, and with respect to the parameters of first order in evaluation; and makes no NaN;
 /// 7. comes closer to a random target by one step down its gradient, by as much as the gradient promises.
 ///
 /// The module is as it was afterwards, in F32.

@@ -18,9 +18,9 @@ pub enum LineSearch {
 /// Steps along `−H·g`, where `H` approximates the inverse of the Hessian by the last changes of weights and gradients.
 /// For whole batches and few parameters: the memory is `2 · history + 4` times the parameters.
 ///
-/// A step is up to `max_iterations` iterations and needs the loss many times, so it takes a closure; a trainer has one. All
-/// parameters are one long vector: there are no groups, no clipping and no weight decay. Running statistics are those of a step's
-/// first evaluation.
+/// A step is up to `max_iterations` iterations and needs the loss many times, so it takes a closure; a trainer has one.
+/// All parameters are one long vector: there are no groups, no clipping and no weight decay. Running statistics are
+/// those of a step's first evaluation.
 ///
 /// PyTorch: `optim.LBFGS`; Keras: –.
 ///

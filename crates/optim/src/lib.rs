@@ -2,8 +2,8 @@
 //!
 //! An optimizer updates a model in place by its gradients. [`Sgd`], [`Adam`] and most others are rules for one
 //! parameter; groups, clipping, schedules and saving are the same for all and live in [`Descent`]. [`Accumulate`],
-//! [`Lookahead`] and [`Partition`] wrap any of them. [`Lbfgs`] and [`Sam`] need the loss more than once a step: they take
-//! a closure, or a trainer's [`Objective`]. [`Ema`] and [`Swa`] stand beside a model and average its weights.
+//! [`Lookahead`] and [`Partition`] wrap any of them. [`Lbfgs`] and [`Sam`] need the loss more than once a step: they
+//! take a closure, or a trainer's [`Objective`]. [`Ema`] and [`Swa`] stand beside a model and average its weights.
 //!
 //! ```
 //! use maplet_autograd::{Param, Pass, Tensor};

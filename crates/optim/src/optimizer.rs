@@ -16,8 +16,8 @@ pub trait Optimizer: Send {
     fn step(&mut self, model: &mut dyn Visit, grads: &Grads) -> Result<()>;
 
     /// One step on a loss that can be evaluated again; returns the first loss. Most optimizers evaluate it once and
-    /// [`step`](Self::step) by the gradients. [`Lbfgs`](crate::Lbfgs) and [`Sam`](crate::Sam) evaluate it more often, and
-    /// step in no other way. To call it with a closure, see [`step_closure`](crate::step_closure).
+    /// [`step`](Self::step) by the gradients. [`Lbfgs`](crate::Lbfgs) and [`Sam`](crate::Sam) evaluate it more often,
+    /// and step in no other way. To call it with a closure, see [`step_closure`](crate::step_closure).
     ///
     /// # Errors
     /// Those of the evaluation and of [`step`](Self::step).
