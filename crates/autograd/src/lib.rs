@@ -74,7 +74,7 @@ pub use backward::{Leaf, Walk};
 pub use checkpoint::{checkpoint, checkpoint_outputs};
 pub use derivatives::{hessian, hessian_vector_product, jacobian, jacobian_vector_product, vector_jacobian_product};
 pub use error::{Error, ErrorKind, Message, Result};
-pub use gradcheck::{gradcheck, gradcheck_first};
+pub use gradcheck::{gradcheck, gradcheck_first, gradcheck_model};
 pub use grads::{Grads, Missing, Why};
 pub use joint::{record_all, record_all_outputs, record_fused, record_fused_outputs, record_kernel};
 pub use ops::attention::AttentionOptions;

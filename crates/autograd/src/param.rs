@@ -70,6 +70,11 @@ impl Param {
         self.id = id;
     }
 
+    /// The same parameter once more, to ask for its gradient by.
+    pub(crate) fn handle(&self) -> Self {
+        Self { value: self.value.clone(), ..*self }
+    }
+
     /// Whether gradients are collected for it.
     pub fn is_trainable(&self) -> bool {
         self.trainable

@@ -293,6 +293,26 @@ mod errors {
         assert!(error.starts_with("checkpoint: the part failed when it was run again: reshape: "), "{error}");
     }
 
+    /// Its clones have nothing.
+    struct Shy {
+        weights: Vec<Param>,
+    }
+    fields!(Shy: weights);
+
+    impl Clone for Shy {
+        fn clone(&self) -> Self {
+            Self { weights: Vec::new() }
+        }
+    }
+
+    #[test]
+    fn a_model_must_be_cloned_whole() {
+        let model = Shy { weights: vec![Param::new(Tensor::from([2.0f32, 3.0]))] };
+        let y = checkpoint(&model, [&leaf()], |model, [x]| x.mul(&model.weights[0].on(&x)));
+        let want = "checkpoint: a clone of the model shows 0 parameters and states, not 1; help: derive Clone";
+        assert_eq!(text(y), want);
+    }
+
     #[test]
     fn random_numbers_must_come_to_the_parts_own_values() {
         let around = leaf();

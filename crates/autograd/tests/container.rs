@@ -168,6 +168,15 @@ fn names_are_unique_and_kinds_are_told_apart() {
     let twice = "save: malformed: two tensors have the name `x`; help: give each tensor a short name of its own";
     assert_eq!(text(container.write_to(io::sink())), twice);
 
+    // Two parts `a` and `b` of one byte each, of which the second is then called `a` too.
+    let mut container = Container::new("k");
+    container.meta.extend([("a".to_string(), vec![7]), ("b".into(), vec![9])]);
+    let mut bytes = bytes_of(&container);
+    let at = 32 + bytes[32..].iter().position(|&byte| byte == b'b').unwrap();
+    bytes[at] = b'a';
+    let twice = "load: malformed: two parts have the name `a`; help: save the file again";
+    assert_eq!(text(read(&sealed(bytes))), twice);
+
     let kind = "load: a `sample` file, expected a `model` file; help: load it with the function of that kind";
     assert_eq!(text(sample().expect_kind("model")), kind);
     assert!(sample().expect_kind("sample").is_ok());

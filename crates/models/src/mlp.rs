@@ -33,3 +33,17 @@ pub fn mlp(features: &[usize], seed: u64) -> Result<Sequential> {
     }
     Ok(builder.linear(*output).build(seed)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        let text = |features: &[usize]| mlp(features, 1).err().unwrap().to_string();
+        let help = "help: give at least two sizes, as in [784, 128, 10]";
+        assert_eq!(text(&[]), format!("mlp: [] has no input and output size; {help}"));
+        assert_eq!(text(&[784]), format!("mlp: [784] has no input and output size; {help}"));
+        assert!(text(&[784, 0, 10]).starts_with("layer 0 (Linear 784 → 0): linear: "), "{}", text(&[784, 0, 10]));
+    }
+}

@@ -164,6 +164,14 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "module_dict: there is no `b`")]
+    fn a_missing_name_is_named() {
+        let mut dict = ModuleDict::new();
+        dict.insert("a", linear(1)).unwrap();
+        _ = &dict["b"];
+    }
+
+    #[test]
     fn names_that_cannot_be_part_of_a_path_are_refused() {
         let mut dict = ModuleDict::new();
         for name in ["", "a.b"] {

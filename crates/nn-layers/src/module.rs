@@ -101,3 +101,20 @@ pub(crate) fn expect_float(op: &'static str, x: &Var) -> Result<()> {
     let what = format!("expects f32 or f64, got {}", x.dtype());
     Err(Error::new(op, what, "convert the input with to_dtype(DType::F32)"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maplet_autograd::Param;
+    use maplet_tensor::Tensor;
+
+    #[test]
+    fn parameters_stay_numbers_with_a_point() {
+        let mut model = (Param::new(Tensor::from([1.5f32])),);
+        cast(&mut model, DType::F64).unwrap();
+        assert_eq!(model.0.value(), &Tensor::from([1.5f64]));
+        let text = cast(&mut model, DType::I64).unwrap_err().to_string();
+        assert_eq!(text, "cast: parameters cannot be i64; help: use F32 or F64");
+        assert_eq!(model.0.value(), &Tensor::from([1.5f64]));
+    }
+}

@@ -261,6 +261,9 @@ mod tests {
         assert_eq!(text(&PixelUnshuffle::new(3).unwrap()), expected);
         let expected = "channel_shuffle: 6 channels do not divide by 4; help: use a multiple of 4";
         assert_eq!(text(&ChannelShuffle::new(4).unwrap()), expected);
+        let refused = Sequential::input([0; 0]).channel_shuffle(2).build(1).err().unwrap().to_string();
+        let expected = "channel_shuffle: expects [n, c, ..], got [n]; help: put reshape([1]) before it";
+        assert!(refused.ends_with(expected), "{refused}");
         let text = ChannelShuffle::new(0).err().unwrap().to_string();
         assert_eq!(text, "channel_shuffle: groups is 0; help: use 1 or more");
         let text = PixelShuffle::new(0).err().unwrap().to_string();

@@ -191,6 +191,7 @@ mod tests {
             output: &[4, 2],
             parameters: &[("bias", &[2]), (W, &[2, 3])],
             states: &[(U, &[2]), (V, &[3])],
+            first_order: true, // the singular vectors are constants to the gradient
             ..Expect::default()
         };
         check_module(&mut SpectralNorm::of(linear, 20, 1e-12, &mut Rng::new(2)).unwrap(), &expect).unwrap();
@@ -200,6 +201,7 @@ mod tests {
             output: &[2, 3, 2, 2],
             parameters: &[("bias", &[3]), (W, &[3, 2, 2, 2])],
             states: &[(U, &[3]), (V, &[8])],
+            first_order: true, // the singular vectors are constants to the gradient
             ..Expect::default()
         };
         check_module(&mut SpectralNorm::of(conv, 200, 1e-12, &mut Rng::new(2)).unwrap(), &expect).unwrap();
@@ -276,5 +278,8 @@ mod tests {
         };
         assert_eq!(text(0, 1e-12), "spectral_norm: iterations is 0; help: use 1 or more");
         assert_eq!(text(1, -1.0), "spectral_norm: eps is -1; help: use a small positive number");
+        let scalar = Turned { weight: Param::new(Tensor::scalar(2.0f32)) };
+        let found = SpectralNorm::new(scalar, &mut Rng::new(2)).err().unwrap().to_string();
+        assert_eq!(found, "spectral_norm: a weight [] has no singular value; help: wrap a layer that has one");
     }
 }

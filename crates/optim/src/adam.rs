@@ -1,7 +1,7 @@
 //! [`Adam`] and [`AdamW`]: steps of a size of their own for every weight.
 
 use crate::descent::{Descent, Rule, parts};
-use crate::{Error, Result};
+use crate::{Moments, Result, moments};
 use maplet_autograd::Tensor;
 use maplet_tensor::optim::{AdamRule, Now};
 
@@ -52,18 +52,6 @@ impl<const DECOUPLED: bool> Descent<AdamRule<DECOUPLED>> {
         Self::with_rule(rule, learning_rate, weight_decay)
     }
 
-    /// The decays of the means of gradients and of squared gradients.
-    pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
-        (self.rule.beta1, self.rule.beta2) = (beta1, beta2);
-        self
-    }
-
-    /// What is added to the root of the second mean.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.rule.eps = eps;
-        self
-    }
-
     /// Divides by the largest second mean so far instead of the present one.
     ///
     /// # Reference
@@ -71,6 +59,12 @@ impl<const DECOUPLED: bool> Descent<AdamRule<DECOUPLED>> {
     pub fn amsgrad(mut self) -> Self {
         self.rule.amsgrad = true;
         self
+    }
+}
+
+impl<const DECOUPLED: bool> Moments for AdamRule<DECOUPLED> {
+    fn moments_mut(&mut self) -> [&mut f64; 3] {
+        [&mut self.beta1, &mut self.beta2, &mut self.eps]
     }
 }
 
@@ -86,8 +80,7 @@ impl<const DECOUPLED: bool> Rule for AdamRule<DECOUPLED> {
     }
 
     fn check(&self) -> Result<()> {
-        Error::unless_decays(Self::NAME, [("beta1", self.beta1), ("beta2", self.beta2)])?;
-        Error::unless_finite(Self::NAME, "eps", self.eps)
+        moments::check(*self)
     }
 
     fn update(&self, param: &mut Tensor, grad: &Tensor, memory: &mut [Tensor], now: Now) -> maplet_tensor::Result<()> {

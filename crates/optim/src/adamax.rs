@@ -1,7 +1,7 @@
 //! [`Adamax`]: Adam under the largest norm.
 
 use crate::descent::{Descent, Rule, parts};
-use crate::{Error, Result};
+use crate::{Moments, Result, moments};
 use maplet_autograd::Tensor;
 use maplet_tensor::optim::{AdamaxRule, Now};
 
@@ -30,17 +30,11 @@ impl Adamax {
     pub fn new(learning_rate: f64) -> Self {
         Self::with_rule(AdamaxRule { beta1: 0.9, beta2: 0.999, eps: 1e-8 }, learning_rate, 0.0)
     }
+}
 
-    /// The decays of the mean and of the largest gradient.
-    pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
-        (self.rule.beta1, self.rule.beta2) = (beta1, beta2);
-        self
-    }
-
-    /// What is added to each gradient's size.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.rule.eps = eps;
-        self
+impl Moments for AdamaxRule {
+    fn moments_mut(&mut self) -> [&mut f64; 3] {
+        [&mut self.beta1, &mut self.beta2, &mut self.eps]
     }
 }
 
@@ -56,8 +50,7 @@ impl Rule for AdamaxRule {
     }
 
     fn check(&self) -> Result<()> {
-        Error::unless_decays(Self::NAME, [("beta1", self.beta1), ("beta2", self.beta2)])?;
-        Error::unless_finite(Self::NAME, "eps", self.eps)
+        moments::check(*self)
     }
 
     fn update(&self, param: &mut Tensor, grad: &Tensor, memory: &mut [Tensor], now: Now) -> maplet_tensor::Result<()> {

@@ -1,7 +1,7 @@
 //! [`Lamb`]: Adam's direction, with a step as long as the layer's weights suggest.
 
 use crate::descent::{Descent, Rule, parts};
-use crate::{Error, Result};
+use crate::{Moments, Result, moments};
 use maplet_autograd::Tensor;
 use maplet_tensor::optim::{LambMoments, Now};
 
@@ -39,17 +39,11 @@ impl Lamb {
         let moments = LambMoments { beta1: 0.9, beta2: 0.999, eps: 1e-6 };
         Self::with_rule(LambRule { moments }, learning_rate, 0.0)
     }
+}
 
-    /// The decays of the means of gradients and of squared gradients.
-    pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
-        (self.rule.moments.beta1, self.rule.moments.beta2) = (beta1, beta2);
-        self
-    }
-
-    /// What is added to the root of the second mean.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.rule.moments.eps = eps;
-        self
+impl Moments for LambRule {
+    fn moments_mut(&mut self) -> [&mut f64; 3] {
+        [&mut self.moments.beta1, &mut self.moments.beta2, &mut self.moments.eps]
     }
 }
 
@@ -65,9 +59,7 @@ impl Rule for LambRule {
     }
 
     fn check(&self) -> Result<()> {
-        let LambMoments { beta1, beta2, eps } = self.moments;
-        Error::unless_decays(Self::NAME, [("beta1", beta1), ("beta2", beta2)])?;
-        Error::unless_finite(Self::NAME, "eps", eps)
+        moments::check(*self)
     }
 
     fn update(&self, param: &mut Tensor, grad: &Tensor, memory: &mut [Tensor], now: Now) -> maplet_tensor::Result<()> {

@@ -1,8 +1,8 @@
 //! [`Lbfgs`]: Newton's method with a curvature learned from the last steps.
 
-use crate::closure::{self, number};
+use crate::objective::{self, needs_loss, number};
 use crate::wolfe::{Point, strong_wolfe};
-use crate::{Error, OptimizerState, Result};
+use crate::{Error, Objective, Optimizer, OptimizerState, Result, step_closure, wrapper};
 use maplet_autograd::{Grads, Tensor, Var, Visit, params, params_mut};
 use std::collections::VecDeque;
 
@@ -18,9 +18,9 @@ pub enum LineSearch {
 /// Steps along `−H·g`, where `H` approximates the inverse of the Hessian by the last changes of weights and gradients.
 /// For whole batches and few parameters: the memory is `2 · history + 4` times the parameters.
 ///
-/// A step is up to `max_iterations` iterations and needs the loss many times, so it takes a closure. All parameters are
-/// one long vector: there are no groups, no clipping and no weight decay. Running statistics are those of a step's
-/// first evaluation.
+/// A step is up to `max_iterations` iterations and needs the loss many times, so it takes a closure; a trainer has one.
+/// All parameters are one long vector: there are no groups, no clipping and no weight decay. Running statistics are
+/// those of a step's first evaluation.
 ///
 /// PyTorch: `optim.LBFGS`; Keras: –.
 ///
@@ -56,6 +56,7 @@ pub struct Lbfgs {
     history: usize,
     line_search: LineSearch,
     maximize: bool,
+    steps: u64,
     evaluations: u64,
     iterations: u64,
     last: Option<Last>,
@@ -96,6 +97,7 @@ impl Lbfgs {
             history: 100,
             line_search: LineSearch::Fixed,
             maximize: false,
+            steps: 0,
             evaluations: 0,
             iterations: 0,
             last: None,
@@ -142,16 +144,6 @@ impl Lbfgs {
         self
     }
 
-    /// The learning rate.
-    pub fn learning_rate(&self) -> f64 {
-        self.learning_rate
-    }
-
-    /// Sets the learning rate.
-    pub fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.learning_rate = learning_rate;
-    }
-
     /// How often the loss was evaluated, over all steps.
     pub fn evaluations(&self) -> u64 {
         self.evaluations
@@ -165,61 +157,9 @@ impl Lbfgs {
     pub fn step<M: Visit, E: From<Error>>(
         &mut self,
         model: &mut M,
-        mut loss: impl FnMut(&M) -> Result<Var, E>,
+        loss: impl FnMut(&M) -> Result<Var, E>,
     ) -> Result<f64, E> {
-        self.check()?;
-        let most = self.max_evaluations.unwrap_or(self.max_iterations.saturating_add(self.max_iterations / 4));
-        let (maximize, mut evaluations) = (self.maximize, 0);
-        let mut evaluate = |model: &mut M| -> Result<(f64, Tensor, Grads), E> {
-            let (loss, grads) = closure::evaluate(&*model, &mut loss)?;
-            let grad = flat_grad(model, &grads)?;
-            Ok(if maximize { (-loss, grad.neg(), grads) } else { (loss, grad, grads) })
-        };
-        let (first, mut grad, grads) = evaluate(model)?;
-        grads.apply_states(model).map_err(Error::from)?;
-        evaluations += 1;
-        let mut now = first;
-        for iteration in 1..=self.max_iterations {
-            if largest(&grad)? <= self.tolerance_grad {
-                break;
-            }
-            let (direction, mut length) = self.aim(&grad)?;
-            let (before, slope) = (now, dot(&grad, &direction)?);
-            if slope > -self.tolerance_change {
-                break;
-            }
-            if self.line_search == LineSearch::StrongWolfe {
-                let (base, start) = (values(model), Point { t: 0.0, loss: now, grad, slope });
-                let at = |t: f64| -> Result<Point, E> {
-                    walk(model, &direction, t)?;
-                    let found = evaluate(model);
-                    restore(model, &base)?;
-                    let (loss, grad, _) = found?;
-                    Ok(Point { t, loss, slope: dot(&grad, &direction)?, grad })
-                };
-                let (longest, left) = (largest(&direction)?, most.saturating_sub(evaluations));
-                let (found, count) = strong_wolfe(at, &start, length, longest, self.tolerance_change, left)?;
-                (now, grad, length) = (found.loss, found.grad, found.t);
-                evaluations += count;
-                walk(model, &direction, length)?;
-            } else {
-                walk(model, &direction, length)?;
-                if iteration == self.max_iterations {
-                    break; // the next step evaluates here
-                }
-                (now, grad, _) = evaluate(model)?;
-                evaluations += 1;
-            }
-            if let Some(last) = &mut self.last {
-                last.length = length;
-            }
-            let still = largest(&direction)? * length.abs() <= self.tolerance_change;
-            if evaluations >= most || still || (now - before).abs() < self.tolerance_change {
-                break;
-            }
-        }
-        self.evaluations += evaluations as u64;
-        Ok(if maximize { -first } else { first })
+        step_closure(self, model, objective::differentiated(loss))
     }
 
     /// Begins an iteration: the direction, and the length to try first.
@@ -239,23 +179,105 @@ impl Lbfgs {
         self.last = Some(Last { direction: direction.clone(), length, grad: grad.clone(), diagonal });
         Ok((direction, length))
     }
+}
 
-    /// Whether every number is possible. Each step asks too.
-    ///
-    /// # Errors
-    /// The first that is not.
-    pub fn check(&self) -> Result<()> {
+impl Optimizer for Lbfgs {
+    fn step(&mut self, _: &mut dyn Visit, _: &Grads) -> Result<()> {
+        Err(needs_loss(NAME))
+    }
+
+    fn step_with(&mut self, objective: &mut dyn Objective) -> Result<f64> {
+        self.check()?;
+        let most = self.max_evaluations.unwrap_or(self.max_iterations.saturating_add(self.max_iterations / 4));
+        let (maximize, mut evaluations) = (self.maximize, 0);
+        let evaluate = |objective: &mut dyn Objective| -> Result<(f64, Tensor, Grads)> {
+            let (loss, grads) = objective.evaluate()?;
+            let grad = flat_grad(objective.model(), &grads)?;
+            Ok(if maximize { (-loss, grad.neg(), grads) } else { (loss, grad, grads) })
+        };
+        let (first, mut grad, grads) = evaluate(objective)?;
+        grads.apply_states(objective.model())?;
+        evaluations += 1;
+        let mut now = first;
+        for iteration in 1..=self.max_iterations {
+            if largest(&grad)? <= self.tolerance_grad {
+                break;
+            }
+            let (direction, mut length) = self.aim(&grad)?;
+            let (before, slope) = (now, dot(&grad, &direction)?);
+            if slope > -self.tolerance_change {
+                break;
+            }
+            if self.line_search == LineSearch::StrongWolfe {
+                let (base, start) = (values(objective.model()), Point { t: 0.0, loss: now, grad, slope });
+                let at = |t: f64| -> Result<Point> {
+                    walk(objective.model(), &direction, t)?;
+                    let found = evaluate(objective);
+                    restore(objective.model(), &base)?;
+                    let (loss, grad, _) = found?;
+                    Ok(Point { t, loss, slope: dot(&grad, &direction)?, grad })
+                };
+                let (longest, left) = (largest(&direction)?, most.saturating_sub(evaluations));
+                let (found, count) = strong_wolfe(at, &start, length, longest, self.tolerance_change, left)?;
+                (now, grad, length) = (found.loss, found.grad, found.t);
+                evaluations += count;
+                walk(objective.model(), &direction, length)?;
+            } else {
+                walk(objective.model(), &direction, length)?;
+                if iteration == self.max_iterations {
+                    break; // the next step evaluates here
+                }
+                (now, grad, _) = evaluate(objective)?;
+                evaluations += 1;
+            }
+            if let Some(last) = &mut self.last {
+                last.length = length;
+            }
+            let still = largest(&direction)? * length.abs() <= self.tolerance_change;
+            if evaluations >= most || still || (now - before).abs() < self.tolerance_change {
+                break;
+            }
+        }
+        self.evaluations += evaluations as u64;
+        self.steps += 1;
+        Ok(if maximize { -first } else { first })
+    }
+
+    fn check(&self) -> Result<()> {
         Error::unless_finite(NAME, "learning_rate", self.learning_rate)?;
         Error::unless_finite(NAME, "tolerance_grad", self.tolerance_grad)?;
         Error::unless_finite(NAME, "tolerance_change", self.tolerance_change)?;
         Error::unless(self.history > 0, NAME, "history", self.history as f64, "remember 1 pair or more")
     }
 
-    /// Everything that changes from step to step.
-    pub fn state(&self) -> OptimizerState {
+    fn check_step(&self, _: &mut dyn Visit, _: &Grads) -> Result<()> {
+        Err(needs_loss(NAME))
+    }
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.learning_rate = learning_rate;
+    }
+
+    fn current_learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    fn state(&self) -> OptimizerState {
         let mut numbers = vec![("learning_rate".into(), self.learning_rate)];
         let mut tensors = Vec::new();
-        numbers.push(("func_evals".into(), self.evaluations as f64));
+        numbers.extend([("func_evals".into(), self.evaluations as f64), ("n_iter".into(), self.iterations as f64)]);
         if let Some(last) = &self.last {
             numbers.extend([("t".into(), last.length), ("H_diag".into(), last.diagonal)]);
             tensors.extend([("d".into(), last.direction.clone()), ("prev_flat_grad".into(), last.grad.clone())]);
@@ -265,17 +287,12 @@ impl Lbfgs {
             tensors.push((format!("old_stps.{i}"), pair.weights.clone()));
             tensors.push((format!("old_dirs.{i}"), pair.grads.clone()));
         }
-        OptimizerState { optimizer: NAME.into(), step: self.iterations, numbers, tensors }
+        OptimizerState { optimizer: NAME.into(), step: self.steps, numbers, tensors }
     }
 
-    /// Goes on from a state, bit for bit.
-    ///
-    /// # Errors
-    /// A state of another kind, or one with parts missing; nothing is changed then.
-    pub fn load_state(&mut self, state: OptimizerState) -> Result<()> {
+    fn load_state(&mut self, state: OptimizerState) -> Result<()> {
         if state.optimizer != NAME {
-            let what = format!("the state is one of `{}`", state.optimizer);
-            return Err(Error::new(NAME, what, "build the optimizer that was saved"));
+            return Err(wrapper::another(NAME, &state.optimizer));
         }
         let lacks = |name: &str| Error::new(NAME, format!("the state lacks `{name}`"), "it is damaged");
         let number = |name: &str| {
@@ -287,8 +304,8 @@ impl Lbfgs {
             found.map(|(_, tensor)| tensor.clone()).ok_or_else(|| lacks(name))
         };
         let (rate, evaluations) = (number("learning_rate")?, number("func_evals")? as u64);
-        let mut last = None;
-        if state.step > 0 {
+        let (iterations, mut last) = (number("n_iter")? as u64, None);
+        if iterations > 0 {
             let (direction, grad) = (tensor("d")?, tensor("prev_flat_grad")?);
             last = Some(Last { direction, length: number("t")?, grad, diagonal: number("H_diag")? });
         }
@@ -298,8 +315,8 @@ impl Lbfgs {
             Ok(Pair { weights, grads, rho: number(&format!("ro.{i}"))? })
         };
         let pairs = (0..count).map(pair).collect::<Result<_>>()?;
-        (self.learning_rate, self.evaluations, self.iterations) = (rate, evaluations, state.step);
-        (self.last, self.pairs) = (last, pairs);
+        (self.learning_rate, self.steps, self.last, self.pairs) = (rate, state.step, last, pairs);
+        (self.evaluations, self.iterations) = (evaluations, iterations);
         Ok(())
     }
 }
@@ -333,7 +350,7 @@ fn direction(pairs: &mut VecDeque<Pair>, last: Option<&mut Last>, history: usize
 }
 
 /// The gradients of all trained parameters as one vector; zeros where there are none.
-fn flat_grad<M: Visit>(model: &M, grads: &Grads) -> Result<Tensor> {
+fn flat_grad(model: &dyn Visit, grads: &Grads) -> Result<Tensor> {
     let mut parts = Vec::new();
     for (_, param) in params(model).into_iter().filter(|(_, param)| param.is_trainable()) {
         let grad = grads.of(param).cloned().unwrap_or_else(|| param.value().zeros_like());
@@ -346,7 +363,7 @@ fn flat_grad<M: Visit>(model: &M, grads: &Grads) -> Result<Tensor> {
 }
 
 /// Moves all trained parameters by `t · direction`.
-fn walk<M: Visit>(model: &mut M, direction: &Tensor, t: f64) -> Result<()> {
+fn walk(model: &mut dyn Visit, direction: &Tensor, t: f64) -> Result<()> {
     let mut start = 0;
     for (_, param) in params_mut(model).into_iter().filter(|(_, param)| param.is_trainable()) {
         let (shape, len) = (param.shape(), param.value().len());
@@ -357,11 +374,11 @@ fn walk<M: Visit>(model: &mut M, direction: &Tensor, t: f64) -> Result<()> {
     Ok(())
 }
 
-fn values<M: Visit>(model: &M) -> Vec<Tensor> {
+fn values(model: &dyn Visit) -> Vec<Tensor> {
     params(model).into_iter().map(|(_, param)| param.value().clone()).collect()
 }
 
-fn restore<M: Visit>(model: &mut M, values: &[Tensor]) -> Result<()> {
+fn restore(model: &mut dyn Visit, values: &[Tensor]) -> Result<()> {
     for ((_, param), value) in params_mut(model).into_iter().zip(values) {
         param.set_value(value.clone())?;
     }

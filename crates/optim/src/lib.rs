@@ -2,8 +2,8 @@
 //!
 //! An optimizer updates a model in place by its gradients. [`Sgd`], [`Adam`] and most others are rules for one
 //! parameter; groups, clipping, schedules and saving are the same for all and live in [`Descent`]. [`Accumulate`],
-//! [`Lookahead`] and [`Partition`] wrap any of them. [`Lbfgs`] and [`Sam`] need the loss more than once a step and take
-//! a closure; [`Ema`] and [`Swa`] stand beside a model and average its weights.
+//! [`Lookahead`] and [`Partition`] wrap any of them. [`Lbfgs`] and [`Sam`] need the loss more than once a step: they
+//! take a closure, or a trainer's [`Objective`]. [`Ema`] and [`Swa`] stand beside a model and average its weights.
 //!
 //! ```
 //! use maplet_autograd::{Param, Pass, Tensor};
@@ -29,10 +29,12 @@
 #![forbid(unsafe_code)]
 
 mod optimizer;
+mod objective;
 mod error;
 mod sgd;
 mod adam;
 mod descent;
+mod moments;
 mod group;
 mod adamax;
 mod nadam;
@@ -46,7 +48,6 @@ mod lion;
 mod muon;
 mod rprop;
 mod asgd;
-mod closure;
 mod lbfgs;
 mod wolfe;
 mod wrapper;
@@ -76,8 +77,10 @@ pub use lookahead::Lookahead;
 pub use maplet_tensor::optim::{
     AdadeltaRule, AdagradRule, AdamRule, AdamaxRule, LionRule, Now, OnePass, RadamRule, RmspropRule, RpropRule, SgdRule,
 };
+pub use moments::Moments;
 pub use muon::{Muon, MuonRule, MuonScale};
 pub use nadam::{Nadam, NadamRule};
+pub use objective::{Objective, step_closure};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use partition::Partition;
 pub use plateau::{PlateauState, ReduceOnPlateau};

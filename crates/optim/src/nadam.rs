@@ -1,7 +1,7 @@
 //! [`Nadam`]: Adam with Nesterov's momentum.
 
 use crate::descent::{Descent, Rule, parts};
-use crate::{Error, Result};
+use crate::{Error, Moments, Result, moments};
 use maplet_autograd::Tensor;
 use maplet_tensor::optim::{NadamStep, Now};
 use maplet_tensor::{DType, Shape};
@@ -51,18 +51,6 @@ impl Nadam {
         )
     }
 
-    /// The decays of the two means.
-    pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
-        (self.rule.beta1, self.rule.beta2) = (beta1, beta2);
-        self
-    }
-
-    /// What is added to the root.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.rule.eps = eps;
-        self
-    }
-
     /// How fast the momentum grows towards β₁.
     pub fn momentum_decay(mut self, momentum_decay: f64) -> Self {
         self.rule.momentum_decay = momentum_decay;
@@ -73,6 +61,12 @@ impl Nadam {
     pub fn decoupled(mut self) -> Self {
         self.rule.decoupled = true;
         self
+    }
+}
+
+impl Moments for NadamRule {
+    fn moments_mut(&mut self) -> [&mut f64; 3] {
+        [&mut self.beta1, &mut self.beta2, &mut self.eps]
     }
 }
 
@@ -96,8 +90,7 @@ impl Rule for NadamRule {
     }
 
     fn check(&self) -> Result<()> {
-        Error::unless_decays(Self::NAME, [("beta1", self.beta1), ("beta2", self.beta2)])?;
-        Error::unless_finite(Self::NAME, "eps", self.eps)?;
+        moments::check(*self)?;
         Error::unless_finite(Self::NAME, "momentum_decay", self.momentum_decay)
     }
 

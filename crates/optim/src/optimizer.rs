@@ -1,6 +1,6 @@
 //! [`Optimizer`]: what a training loop needs of one, and [`OptimizerState`], what a checkpoint keeps of it.
 
-use crate::Result;
+use crate::{Objective, Result};
 use maplet_autograd::{Grads, Tensor, Visit};
 
 /// Changes a model's parameters by their gradients.
@@ -14,6 +14,18 @@ pub trait Optimizer: Send {
     /// # Errors
     /// Those of [`check`](Self::check), and a loaded state that does not fit the model; nothing is changed then.
     fn step(&mut self, model: &mut dyn Visit, grads: &Grads) -> Result<()>;
+
+    /// One step on a loss that can be evaluated again; returns the first loss. Most optimizers evaluate it once and
+    /// [`step`](Self::step) by the gradients. [`Lbfgs`](crate::Lbfgs) and [`Sam`](crate::Sam) evaluate it more often,
+    /// and step in no other way. To call it with a closure, see [`step_closure`](crate::step_closure).
+    ///
+    /// # Errors
+    /// Those of the evaluation and of [`step`](Self::step).
+    fn step_with(&mut self, objective: &mut dyn Objective) -> Result<f64> {
+        let (loss, grads) = objective.evaluate()?;
+        self.step(objective.model(), &grads)?;
+        Ok(loss)
+    }
 
     /// Whether every hyper-parameter is possible. Each [`step`](Self::step) asks too; this is to ask before training.
     ///
@@ -77,6 +89,10 @@ pub struct OptimizerState {
 impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
     fn step(&mut self, model: &mut dyn Visit, grads: &Grads) -> Result<()> {
         (**self).step(model, grads)
+    }
+
+    fn step_with(&mut self, objective: &mut dyn Objective) -> Result<f64> {
+        (**self).step_with(objective)
     }
 
     fn check(&self) -> Result<()> {

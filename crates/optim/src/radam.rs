@@ -1,7 +1,7 @@
 //! [`Radam`]: Adam with a rectified second moment.
 
 use crate::descent::{Descent, Rule, parts};
-use crate::{Error, Result};
+use crate::{Moments, Result, moments};
 use maplet_autograd::Tensor;
 use maplet_tensor::optim::{Now, RadamRule};
 
@@ -33,22 +33,16 @@ impl Radam {
         Self::with_rule(RadamRule { beta1: 0.9, beta2: 0.999, eps: 1e-8, decoupled: false }, learning_rate, 0.0)
     }
 
-    /// The decays of the two means.
-    pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
-        (self.rule.beta1, self.rule.beta2) = (beta1, beta2);
-        self
-    }
-
-    /// What is added to the root.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.rule.eps = eps;
-        self
-    }
-
     /// Weight decay shrinks the parameter itself, as in [`AdamW`](crate::AdamW), instead of joining the gradient.
     pub fn decoupled(mut self) -> Self {
         self.rule.decoupled = true;
         self
+    }
+}
+
+impl Moments for RadamRule {
+    fn moments_mut(&mut self) -> [&mut f64; 3] {
+        [&mut self.beta1, &mut self.beta2, &mut self.eps]
     }
 }
 
@@ -64,8 +58,7 @@ impl Rule for RadamRule {
     }
 
     fn check(&self) -> Result<()> {
-        Error::unless_decays(Self::NAME, [("beta1", self.beta1), ("beta2", self.beta2)])?;
-        Error::unless_finite(Self::NAME, "eps", self.eps)
+        moments::check(*self)
     }
 
     fn update(&self, param: &mut Tensor, grad: &Tensor, memory: &mut [Tensor], now: Now) -> maplet_tensor::Result<()> {

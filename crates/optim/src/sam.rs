@@ -1,6 +1,8 @@
 //! [`Sam`]: gradients from the worst place nearby.
 
-use crate::{Error, Optimizer, Result, closure};
+use crate::objective::{self, needs_loss};
+use crate::wrapper::{Own, inner_answers};
+use crate::{Error, Objective, Optimizer, OptimizerState, Result, step_closure};
 use maplet_autograd::{Grads, Tensor, Var, Visit, params, params_mut};
 
 /// Sharpness-aware minimization: the inner optimizer's step, by the gradients at the steepest place within a radius.
@@ -8,7 +10,8 @@ use maplet_autograd::{Grads, Tensor, Var, Visit, params, params_mut};
 /// `e = radius · g / ‖g‖` over all parameters; the gradients at `p + e` step from `p`. Adaptive, `g` counts in units of
 /// `|p|`: `e = radius · p²·g / ‖p·g‖`.
 ///
-/// It needs the loss twice a step, so it takes a closure. Running statistics are those of the first pass.
+/// It needs the loss twice a step, so it takes a closure; a trainer has one. Running statistics are those of the first
+/// pass.
 ///
 /// PyTorch: –; Keras: `SharpnessAwareMinimization`.
 ///
@@ -50,16 +53,6 @@ impl<O: Optimizer> Sam<O> {
         self
     }
 
-    /// The inner optimizer, whose state is all there is to save.
-    pub fn inner(&self) -> &O {
-        &self.inner
-    }
-
-    /// The inner optimizer, to be changed.
-    pub fn inner_mut(&mut self) -> &mut O {
-        &mut self.inner
-    }
-
     /// One step; the closure gives the loss of the model as it is at that moment. Returns the first loss.
     ///
     /// # Errors
@@ -67,25 +60,9 @@ impl<O: Optimizer> Sam<O> {
     pub fn step<M: Visit, E: From<Error>>(
         &mut self,
         model: &mut M,
-        mut loss: impl FnMut(&M) -> Result<Var, E>,
+        loss: impl FnMut(&M) -> Result<Var, E>,
     ) -> Result<f64, E> {
-        let fine = self.radius.is_finite() && self.radius >= 0.0;
-        Error::unless(fine, "sam", "radius", self.radius, "use a finite number, 0 or more")?;
-        self.inner.check()?;
-        let (value, grads) = closure::evaluate(model, &mut loss)?;
-        let before: Vec<Tensor> = params(model).into_iter().map(|(_, param)| param.value().clone()).collect();
-        self.climb(model, &grads)?;
-        let above = closure::evaluate(model, &mut loss);
-        for ((_, param), before) in params_mut(model).into_iter().zip(before) {
-            param.set_value(before).map_err(Error::from)?;
-        }
-        let (mut found, (_, above)) = (Grads::default(), above?);
-        for (_, param) in params(model) {
-            above.of(param).into_iter().for_each(|grad| found.set(param, grad.clone()));
-        }
-        grads.apply_states(model).map_err(Error::from)?;
-        self.inner.step(model, &found)?;
-        Ok(value)
+        step_closure(self, model, objective::differentiated(loss))
     }
 
     /// Moves the weights by `e`.
@@ -103,5 +80,57 @@ impl<O: Optimizer> Sam<O> {
             param.value_mut().blend(1.0, &part, length)?;
         }
         Ok(())
+    }
+}
+
+const NAME: &str = "sam";
+
+impl<O: Optimizer> Optimizer for Sam<O> {
+    fn step(&mut self, _: &mut dyn Visit, _: &Grads) -> Result<()> {
+        Err(needs_loss(NAME))
+    }
+
+    fn step_with(&mut self, objective: &mut dyn Objective) -> Result<f64> {
+        self.check()?;
+        let (value, grads) = objective.evaluate()?;
+        let before: Vec<Tensor> =
+            params(objective.model()).into_iter().map(|(_, param)| param.value().clone()).collect();
+        self.climb(objective.model(), &grads)?;
+        let above = objective.evaluate();
+        for ((_, param), before) in params_mut(objective.model()).into_iter().zip(before) {
+            param.set_value(before)?;
+        }
+        let (mut found, (_, above)) = (Grads::default(), above?);
+        for (_, param) in params(objective.model()) {
+            above.of(param).into_iter().for_each(|grad| found.set(param, grad.clone()));
+        }
+        grads.apply_states(objective.model())?;
+        self.inner.step(objective.model(), &found)?;
+        Ok(value)
+    }
+
+    fn check(&self) -> Result<()> {
+        let fine = self.radius.is_finite() && self.radius >= 0.0;
+        Error::unless(fine, NAME, "radius", self.radius, "use a finite number, 0 or more")?;
+        self.inner.check()
+    }
+
+    fn check_step(&self, _: &mut dyn Visit, _: &Grads) -> Result<()> {
+        Err(needs_loss(NAME))
+    }
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    inner_answers!(inner);
+
+    fn state(&self) -> OptimizerState {
+        Own::default().around(NAME, self.inner.state())
+    }
+
+    fn load_state(&mut self, state: OptimizerState) -> Result<()> {
+        let (_, inner) = Own::unwrap(NAME, state)?;
+        self.inner.load_state(inner)
     }
 }

@@ -378,6 +378,9 @@ fn impossible_numbers_are_refused_by_check_and_by_step() {
     let group = Group::new().learning_rate_factor(-1.0);
     let expected = format!("adam: a group's learning_rate_factor is -1; {count}");
     assert_eq!(text(Box::new(Adam::new(0.1).group(|_: &str| false, group))), expected);
+    let group = Group::new().weight_decay(f64::NAN);
+    let expected = format!("adam: a group's weight_decay is NaN; {count}");
+    assert_eq!(text(Box::new(Adam::new(0.1).group(|_: &str| false, group))), expected);
     let expected = format!("adam: the schedule's factor for step 0 is NaN; {count}");
     assert_eq!(text(Box::new(Adam::new(0.1).schedule(|_: u64| f64::NAN))), expected);
     let cosine = "cosine: minimum is -1; help: use a part of the base rate, from 0 to 1";

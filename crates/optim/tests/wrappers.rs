@@ -3,7 +3,7 @@
 use maplet_autograd::{Grads, Param, Pass, State, Tensor, Var, container, fields};
 use maplet_optim::{
     Accumulate, Adam, AdamW, Ema, Error, Lbfgs, LineSearch, Lookahead, Muon, Optimizer, OptimizerState, Partition,
-    Result, Sam, Sgd, Swa,
+    Result, Sam, Sgd, Swa, step_closure,
 };
 
 struct Model {
@@ -208,7 +208,7 @@ fn sam_steps_by_the_gradients_above() {
         let before = loss(&model, &samples).unwrap().value().item::<f64>().unwrap();
         assert_eq!(sam.step(&mut model, |model| loss(model, &samples)).unwrap(), before);
         near(&numbers(&model), &expected, 1e-14);
-        assert_eq!((sam.inner().steps(), model.mean.value()), (1, &Tensor::from([0.7f64])));
+        assert_eq!((sam.steps(), model.mean.value()), (1, &Tensor::from([0.7f64])));
     }
 }
 
@@ -346,4 +346,7 @@ fn lbfgs_refuses_impossible_numbers() {
     let text = Lbfgs::new(1.0).step(&mut frozen, |_| Ok::<_, Error>(Var::from(Tensor::from([1.0f64]))));
     let expected = "backward: "; // nothing was recorded
     assert!(text.unwrap_err().to_string().starts_with(expected));
+    let found = step_closure(&mut Lbfgs::new(1.0), &mut frozen, |_| Ok::<_, Error>((1.0, Grads::default())));
+    let expected = "lbfgs: the model has no trained parameters; help: set some free with set_trainable(true)";
+    assert_eq!(found.unwrap_err().to_string(), expected);
 }

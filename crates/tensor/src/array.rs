@@ -147,4 +147,10 @@ mod tests {
         assert_eq!(x.view_mut::<f32>().unwrap_err().to_string(), format!("view_mut: {text}"));
         assert_eq!(x.into_array::<f32>().unwrap_err().to_string(), format!("into_array: {text}"));
     }
+
+    #[test]
+    #[should_panic(expected = "an array of 9 axes: a tensor has at most 8")]
+    fn arrays_of_too_many_axes_are_refused() {
+        _ = Tensor::from(ArrayD::<f32>::zeros(vec![1; 9]));
+    }
 }

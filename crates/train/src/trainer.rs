@@ -5,7 +5,7 @@ use crate::{Error, ErrorKind, Evaluation, FitOptions, History, Metric, Metrics, 
 use maplet_autograd::{Grads, Pass, Var};
 use maplet_data::{Batch, Dataset, Loader};
 use maplet_nn_layers::{Loss, Module};
-use maplet_optim::Optimizer;
+use maplet_optim::{Optimizer, step_closure};
 use maplet_tensor::{DType, Rng, Tensor, par};
 
 /// Adds `compile` to every module.
@@ -102,39 +102,48 @@ impl<M: Module> Trainer<M> {
         Run::fit(self, loader, validation, options)
     }
 
-    /// One step: forward, loss, backward, update. `fit` calls this for each batch, and so may you.
+    /// One step: forward, loss, backward, update. `fit` calls this for each batch, and so may you. An optimizer that
+    /// needs the loss more than once a step ([`Lbfgs`](maplet_optim::Lbfgs), [`Sam`](maplet_optim::Sam)) gets it, each
+    /// time with the same random numbers.
     ///
     /// The metrics count the batch's outputs. The first step is audited: every trainable parameter must get a gradient.
     ///
     /// # Errors
     /// Shapes that do not fit, in the words of the layer or the loss; a loss that is infinite or NaN; in the first step
-    /// a parameter without a gradient. Nothing is changed then.
+    /// a parameter without a gradient. Nothing is changed then, but by an optimizer that takes several steps in one.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
-        let pass = Pass::train(Rng::new(self.seed).fork(self.steps).next_u64());
-        let pass = if self.audit { pass.audited() } else { pass };
-        let pass = if self.watch { pass.detect_anomaly() } else { pass };
+        let seed = Rng::new(self.seed).fork(self.steps).next_u64();
+        let Self { optimizer, model, loss, metrics, audit, watch, .. } = self;
+        let mut is_first = true;
+        let loss = step_closure(&mut **optimizer, model, |model| {
+            let pass = Pass::train(seed); // the same each time: one step has one loss
+            let pass = if *audit { pass.audited() } else { pass };
+            let pass = if *watch { pass.detect_anomaly() } else { pass };
 
-        let outputs = self.model.forward(&pass.input(batch.inputs.clone()))?;
-        let loss = self.loss.loss(&outputs, &batch.targets)?;
-        pass.anomaly()?;
-        let report = StepReport { loss: number(&loss)?, samples: batch.len() };
-        if !report.loss.is_finite() {
-            return Err(ErrorKind::NotFinite { loss: report.loss, weights: "of the step before".into() }.into());
-        }
-        for metric in &mut self.metrics {
-            metric.update(outputs.value(), &batch.targets)?;
-        }
-        if self.audit && !loss.is_recorded() {
-            audit(&self.model, &Grads::default())?;
-        }
-        let grads = loss.backward()?;
-        if self.audit {
-            audit(&self.model, &grads)?;
-            self.audit = false;
-        }
-        self.optimizer.step(&mut self.model, &grads)?;
+            let outputs = model.forward(&pass.input(batch.inputs.clone()))?;
+            let loss = loss.loss(&outputs, &batch.targets)?;
+            pass.anomaly()?;
+            let value = number(&loss)?;
+            if std::mem::take(&mut is_first) {
+                if !value.is_finite() {
+                    return Err(ErrorKind::NotFinite { loss: value, weights: "of the step before".into() }.into());
+                }
+                for metric in &mut *metrics {
+                    metric.update(outputs.value(), &batch.targets)?;
+                }
+            }
+            if *audit && !loss.is_recorded() {
+                require_gradients(model, &Grads::default())?;
+            }
+            let grads = loss.backward()?;
+            if *audit {
+                require_gradients(model, &grads)?;
+                *audit = false;
+            }
+            Ok::<_, Error>((value, grads))
+        })?;
         self.steps += 1;
-        Ok(report)
+        Ok(StepReport { loss, samples: batch.len() })
     }
 
     /// Loss and metrics over a whole dataset, with fixed weights.
@@ -276,7 +285,7 @@ fn number(loss: &Var) -> Result<f64> {
 }
 
 /// An error that names every trainable parameter without a gradient.
-fn audit(model: &dyn Module, grads: &Grads) -> Result<()> {
+fn require_gradients(model: &dyn Module, grads: &Grads) -> Result<()> {
     let missing: Vec<String> = grads.missing(model).iter().map(ToString::to_string).collect();
     if missing.is_empty() {
         return Ok(());

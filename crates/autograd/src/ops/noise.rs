@@ -90,3 +90,18 @@ impl Var {
         Ok(Some(Tensor::normal(self.shape(), mean, std, &mut rng).to_dtype(self.dtype())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maplet_tensor::Tensor;
+
+    #[test]
+    fn impossible_deviations_are_refused() {
+        for std in [-0.5, f64::NAN, f64::INFINITY] {
+            let text = Var::from(Tensor::from([1.0f32])).gaussian_noise(std).unwrap_err().to_string();
+            let want = format!("gaussian_noise: the standard deviation is {std}; help: use a finite number, 0 or more");
+            assert_eq!(text, want);
+        }
+    }
+}

@@ -336,6 +336,10 @@ fn misfits_are_explained() {
     let found = text(masks().attention(Tensor::zeros([4, 4], DType::I64)));
     let types = "the mask is i64, the queries are f32; help: masks are u8, or f32 to be added to the scores";
     assert_eq!(found, format!("scaled_dot_product_attention: {types}"));
+    let mut bare = attention();
+    bare.in_proj_weight = None;
+    let found = bare.self_attend(&x, &masks()).unwrap_err().to_string();
+    assert_eq!(found, "multihead_attention: the layer has no weights; help: make it with new or with_dims");
     let found = attention().attend(&x, &x, &normal(&[2, 3, 8], 1), &masks()).unwrap_err().to_string();
     let help = "help: they are [n, t_q, heads · d], [n, t_k, heads · d] and [n, t_k, heads · d_v]";
     let misfit = "q [2, 4, 8], k [2, 4, 8] and v [2, 3, 8] do not fit, with 2 heads";
@@ -363,6 +367,9 @@ fn steps_of_sequential_are_data() {
     let help = "help: use d_model = 6 and batch_first = true";
     let what = "expects [n, t, 8] with the batch first, got [n, 5, 6]";
     assert_eq!(found, format!("{place}: transformer_encoder: {what}; {help}"));
+    let found = text(Sequential::input([6]).transformer_encoder(config()));
+    let what = "expects [n, t, 8], got [n, 6]; help: put embeddings or reshape([t, d]) before it";
+    assert_eq!(found, format!("{place}: transformer_encoder: {what}"));
     let found = text(Sequential::input([6]).multihead_attention(2));
     let what = "expects [n, t, features], got [n, 6]; help: put reshape([t, features]) before it";
     assert_eq!(found, format!("layer 0 (MultiheadAttention 2 heads): multihead_attention: {what}"));

@@ -402,6 +402,10 @@ mod tests {
         let error = Taps::new(2, [(1, vec![1.0, 1.0])]).unwrap_err().to_string();
         let expected = "taps: 2 weights from place 1 on are too many for a size of 2; help: stay inside the input";
         assert_eq!(error, expected);
+        for (input, output) in [(0, 3), (3, 0)] {
+            let error = Interpolation::Linear.taps(input, output, None, false).unwrap_err().to_string();
+            assert_eq!(error, format!("interpolate: {input} places cannot become {output}; help: use 1 or more"));
+        }
         let image = Shape::from([1, 1, 4, 4]);
         let text = |to: Resize<2>, mode, corners| to.taps(image, mode, corners).unwrap_err().to_string();
         let expected = "interpolate: align_corners means nothing for nearest interpolation; \
