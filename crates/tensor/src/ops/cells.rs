@@ -9,6 +9,15 @@
 use crate::math::Math;
 use crate::simd::vectorized;
 
+/// `to = f(to + bias)`, one function a loop: one iteration of several would fill the processor's window, and the next
+/// could not begin before its chain of operations ends.
+#[inline(always)]
+fn activate<T: Math>(to: &mut [T], bias: &[T], f: impl Fn(T) -> T) {
+    for (x, &b) in to.iter_mut().zip(bias) {
+        *x = f(*x + b);
+    }
+}
+
 /// A row of gates cut into parts of `size`.
 macro_rules! parts {
     ($row:expr, $split:ident, $size:expr, $first:ident, $last:ident) => {
@@ -23,13 +32,10 @@ macro_rules! parts {
 vectorized! {
     /// `h = f(x W_ihᵀ + h W_hhᵀ + bias)`, where `f` is the hyperbolic tangent or a ReLU.
     pub(super) fn plain<T: Math>(gates: &mut [T], bias: &[T], relu: bool, h: &mut [T]) {
-        for (gate, &b) in gates.iter_mut().zip(bias) {
-            let x = *gate + b;
-            *gate = match relu {
-                // Written so that NaN stays NaN.
-                true => if x < T::zero() { T::zero() } else { x },
-                false => x.fast_tanh(),
-            };
+        match relu {
+            // Written so that NaN stays NaN.
+            true => activate(gates, bias, |x| if x < T::zero() { T::zero() } else { x }),
+            false => activate(gates, bias, T::fast_tanh),
         }
         h.copy_from_slice(gates);
     }
@@ -51,14 +57,13 @@ vectorized! {
     /// `c = σ(f) c_before + σ(i) tanh(g)`, `h = σ(o) tanh(c)`; the gates lie in the order i, f, g, o.
     pub(super) fn lstm<T: Math>(gates: &mut [T], bias: &[T], c_before: &[T], c: &mut [T], h: &mut [T]) {
         let size = c.len();
+        let (g, o) = (2 * size, 3 * size);
+        activate(&mut gates[..g], &bias[..g], T::sigmoid);
+        activate(&mut gates[g..o], &bias[g..o], T::fast_tanh);
+        activate(&mut gates[o..], &bias[o..], T::sigmoid);
+        parts!(gates[..4 * size], split_at, size, i, f, g, o);
         let (c_before, h) = (&c_before[..size], &mut h[..size]);
-        parts!(gates[..4 * size], split_at_mut, size, i, f, g, o);
-        parts!(bias[..4 * size], split_at, size, b_i, b_f, b_g, b_o);
         for j in 0..size {
-            i[j] = (i[j] + b_i[j]).sigmoid();
-            f[j] = (f[j] + b_f[j]).sigmoid();
-            g[j] = (g[j] + b_g[j]).fast_tanh();
-            o[j] = (o[j] + b_o[j]).sigmoid();
             c[j] = f[j] * c_before[j] + i[j] * g[j];
             h[j] = o[j] * c[j].fast_tanh();
         }
@@ -102,7 +107,11 @@ vectorized! {
         parts!(b[..3 * size], split_at, size, b_r, b_z, b_n);
         for j in 0..size {
             r[j] = ((r[j] + a_r[j]) + (inner_r[j] + b_r[j])).sigmoid();
+        }
+        for j in 0..size {
             z[j] = ((z[j] + a_z[j]) + (inner_z[j] + b_z[j])).sigmoid();
+        }
+        for j in 0..size {
             m[j] = inner_n[j] + b_n[j];
             n[j] = ((n[j] + a_n[j]) + r[j] * m[j]).fast_tanh();
             h[j] = n[j] + z[j] * (h_before[j] - n[j]);
