@@ -41,7 +41,7 @@ const NS_PER_MEGA: f64 = 20_000.0;
 /// Steps along the inner axis before the sums go back to memory: a packed panel of them stays in the first cache.
 const DEPTH: usize = 256;
 /// A packed `B` pays for itself from this many rows of `A` on.
-const PACK_FROM_ROWS: usize = 64;
+const PACK_FROM_ROWS: usize = 256;
 
 /// `C = A · B`, or `C += A · B` if `accumulate`; `A` is `[m, k]`, `B` is `[k, n]`, `C` is row-major `[m, n]`.
 ///
