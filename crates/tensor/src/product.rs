@@ -41,7 +41,7 @@ const NS_PER_MEGA: f64 = 20_000.0;
 /// Steps along the inner axis before the sums go back to memory: a packed panel of them stays in the first cache.
 const DEPTH: usize = 256;
 /// A packed `B` pays for itself from this many rows of `A` on.
-const PACK_FROM_ROWS: usize = 64;
+const PACK_FROM_ROWS: usize = 256;
 /// Rows of `A` that share a block of `B`; up to a quarter more rows are not cut.
 const ROWS: usize = 256;
 

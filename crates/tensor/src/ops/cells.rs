@@ -1,43 +1,41 @@
 //! The recurrent cells, each above its adjoint: one row, that is one sequence, at one step.
 //!
-//! Each gets `gates`, the input's products, and `inner`, those of the state before; it adds the two biases and leaves
-//! the gates' values in `gates` for the adjoint. The loop over steps and rows is in `recurrent.rs`.
+//! Each gets `gates`, the products of the input and of the state before, and leaves the gates' values there for the
+//! adjoint. The loop over steps and rows is in `recurrent.rs`.
+//!
+//! Rows are cut in parts by `split_at` alone: an array's `map` may stay a call, and then the compiler does not know that
+//! the parts are equally long, and finishes each vector loop by a scalar one.
 
 use crate::math::Math;
 use crate::simd::vectorized;
 
-/// `to = f((gates + a) + (inner + b))` in place.
+/// `to = f(to + bias)`, one function a loop: one iteration of several would fill the processor's window, and the next
+/// could not begin before its chain of operations ends.
 #[inline(always)]
-fn activate<T: Math>(gates: &mut [T], inner: &[T], [a, b]: [&[T]; 2], f: impl Fn(T) -> T) {
-    for (((gate, &inner), &a), &b) in gates.iter_mut().zip(inner).zip(a).zip(b) {
-        *gate = f((*gate + a) + (inner + b));
+fn activate<T: Math>(to: &mut [T], bias: &[T], f: impl Fn(T) -> T) {
+    for (x, &b) in to.iter_mut().zip(bias) {
+        *x = f(*x + b);
     }
 }
 
-/// Part `i` of a row of gates.
-#[inline(always)]
-fn part<T>(row: &[T], i: usize, size: usize) -> &[T] {
-    &row[i * size..][..size]
-}
-
-/// The first `N` parts of a row of gates, to be written.
-#[inline(always)]
-fn parts_mut<T, const N: usize>(row: &mut [T], size: usize) -> [&mut [T]; N] {
-    let mut rest = row;
-    std::array::from_fn(|_| {
-        let (part, after) = std::mem::take(&mut rest).split_at_mut(size);
-        rest = after;
-        part
-    })
+/// A row of gates cut into parts of `size`.
+macro_rules! parts {
+    ($row:expr, $split:ident, $size:expr, $first:ident, $last:ident) => {
+        let ($first, $last) = $row.$split($size);
+    };
+    ($row:expr, $split:ident, $size:expr, $first:ident, $($more:ident),+) => {
+        let ($first, rest) = $row.$split($size);
+        parts!(rest, $split, $size, $($more),+);
+    };
 }
 
 vectorized! {
-    /// `h = f(x W_ihᵀ + b_ih + h W_hhᵀ + b_hh)`, where `f` is the hyperbolic tangent or a ReLU.
-    pub(super) fn plain<T: Math>(gates: &mut [T], inner: &[T], bias: [&[T]; 2], relu: bool, h: &mut [T]) {
+    /// `h = f(x W_ihᵀ + h W_hhᵀ + bias)`, where `f` is the hyperbolic tangent or a ReLU.
+    pub(super) fn plain<T: Math>(gates: &mut [T], bias: &[T], relu: bool, h: &mut [T]) {
         match relu {
             // Written so that NaN stays NaN.
-            true => activate(gates, inner, bias, |x| if x < T::zero() { T::zero() } else { x }),
-            false => activate(gates, inner, bias, T::fast_tanh),
+            true => activate(gates, bias, |x| if x < T::zero() { T::zero() } else { x }),
+            false => activate(gates, bias, T::fast_tanh),
         }
         h.copy_from_slice(gates);
     }
@@ -57,15 +55,13 @@ vectorized! {
 
 vectorized! {
     /// `c = σ(f) c_before + σ(i) tanh(g)`, `h = σ(o) tanh(c)`; the gates lie in the order i, f, g, o.
-    pub(super) fn lstm<T: Math>(
-        gates: &mut [T], inner: &[T], bias: [&[T]; 2], c_before: &[T], c: &mut [T], h: &mut [T],
-    ) {
-        let ([a, b], size) = (bias, c.len());
+    pub(super) fn lstm<T: Math>(gates: &mut [T], bias: &[T], c_before: &[T], c: &mut [T], h: &mut [T]) {
+        let size = c.len();
         let (g, o) = (2 * size, 3 * size);
-        activate(&mut gates[..g], &inner[..g], [&a[..g], &b[..g]], T::sigmoid);
-        activate(&mut gates[g..o], &inner[g..o], [&a[g..o], &b[g..o]], T::fast_tanh);
-        activate(&mut gates[o..], &inner[o..], [&a[o..], &b[o..]], T::sigmoid);
-        let [i, f, g, o] = [0, 1, 2, 3].map(|at| part(gates, at, size));
+        activate(&mut gates[..g], &bias[..g], T::sigmoid);
+        activate(&mut gates[g..o], &bias[g..o], T::fast_tanh);
+        activate(&mut gates[o..], &bias[o..], T::sigmoid);
+        parts!(gates[..4 * size], split_at, size, i, f, g, o);
         let (c_before, h) = (&c_before[..size], &mut h[..size]);
         for j in 0..size {
             c[j] = f[j] * c_before[j] + i[j] * g[j];
@@ -80,9 +76,9 @@ vectorized! {
         gates: &[T], c_before: &[T], c: &[T], dh: &[T], dc: &mut [T], d_gates: &mut [T],
     ) {
         let (size, one) = (dc.len(), T::one());
-        let [i, f, g, o] = [0, 1, 2, 3].map(|at| part(gates, at, size));
-        let [di, df, dg, d_o] = parts_mut(d_gates, size);
         let (c_before, c, dh) = (&c_before[..size], &c[..size], &dh[..size]);
+        parts!(gates[..4 * size], split_at, size, i, f, g, o);
+        parts!(d_gates[..4 * size], split_at_mut, size, di, df, dg, d_o);
         for j in 0..size {
             let t = c[j].fast_tanh();
             let d = dc[j] + dh[j] * o[j] * (one - t * t);
@@ -96,21 +92,28 @@ vectorized! {
 }
 
 vectorized! {
-    /// `n = tanh(x_n + σ(r) m)`, `h = (1 − σ(z)) n + σ(z) h_before`, where `m` is the state's own part of n with its
-    /// bias; the gates lie in the order r, z, n.
+    /// `n = tanh(x_n + σ(r) m)`, `h = (1 − σ(z)) n + σ(z) h_before`; the gates lie in the order r, z, n.
+    ///
+    /// `gates` are the input's products, `inner` those of the state, each without its bias; `m` is the state's own
+    /// part of n with its bias.
     pub(super) fn gru<T: Math>(
         gates: &mut [T], inner: &[T], bias: [&[T]; 2], h_before: &[T], m: &mut [T], h: &mut [T],
     ) {
-        let ([a, b], size) = (bias, m.len());
-        let n = 2 * size;
-        activate(&mut gates[..n], &inner[..n], [&a[..n], &b[..n]], T::sigmoid);
-        for ((m, &inner), &b) in m.iter_mut().zip(&inner[n..]).zip(&b[n..]) {
-            *m = inner + b;
-        }
-        let [r, z, n] = parts_mut(gates, size);
-        let (a, m, h_before, h) = (part(a, 2, size), &m[..size], &h_before[..size], &mut h[..size]);
+        let (size, [a, b]) = (m.len(), bias);
+        let (h_before, h) = (&h_before[..size], &mut h[..size]);
+        parts!(gates[..3 * size], split_at_mut, size, r, z, n);
+        parts!(inner[..3 * size], split_at, size, inner_r, inner_z, inner_n);
+        parts!(a[..3 * size], split_at, size, a_r, a_z, a_n);
+        parts!(b[..3 * size], split_at, size, b_r, b_z, b_n);
         for j in 0..size {
-            n[j] = ((n[j] + a[j]) + r[j] * m[j]).fast_tanh();
+            r[j] = ((r[j] + a_r[j]) + (inner_r[j] + b_r[j])).sigmoid();
+        }
+        for j in 0..size {
+            z[j] = ((z[j] + a_z[j]) + (inner_z[j] + b_z[j])).sigmoid();
+        }
+        for j in 0..size {
+            m[j] = inner_n[j] + b_n[j];
+            n[j] = ((n[j] + a_n[j]) + r[j] * m[j]).fast_tanh();
             h[j] = n[j] + z[j] * (h_before[j] - n[j]);
         }
     }
@@ -123,19 +126,18 @@ vectorized! {
         gates: &[T], h_before: &[T], m: &[T], dh: &[T], d_gates: &mut [T], d_inner: &mut [T], dh_before: &mut [T],
     ) {
         let (size, one) = (dh.len(), T::one());
-        let [r, z, n] = [0, 1, 2].map(|at| part(gates, at, size));
-        let [dr, dz, dn] = parts_mut(d_gates, size);
         let (h_before, m, dh_before) = (&h_before[..size], &m[..size], &mut dh_before[..size]);
+        parts!(gates[..3 * size], split_at, size, r, z, n);
+        parts!(d_gates[..3 * size], split_at_mut, size, dr, dz, dn);
+        parts!(d_inner[..3 * size], split_at_mut, size, inner_r, inner_z, inner_n);
         for j in 0..size {
             dn[j] = dh[j] * (one - z[j]) * (one - n[j] * n[j]);
             dz[j] = dh[j] * (h_before[j] - n[j]) * z[j] * (one - z[j]);
             dr[j] = dn[j] * m[j] * r[j] * (one - r[j]);
+            inner_r[j] = dr[j];
+            inner_z[j] = dz[j];
+            inner_n[j] = dn[j] * r[j];
             dh_before[j] = dh[j] * z[j];
-        }
-        let (both, last) = d_inner.split_at_mut(2 * size);
-        both.copy_from_slice(&d_gates[..2 * size]);
-        for ((d, &dn), &r) in last.iter_mut().zip(&d_gates[2 * size..]).zip(r) {
-            *d = dn * r;
         }
     }
 }

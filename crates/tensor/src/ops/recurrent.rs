@@ -70,6 +70,7 @@ fn forward<T: Math>(
     let Sizes { steps, batch, input, hidden, state, width, memory, projected } = sizes;
     let no_bias = vec![T::zero(); width];
     let bias = [weights.bias_ih, weights.bias_hh].map(|bias| bias.map_or(&no_bias[..], Tensor::slice_of::<T>));
+    let both_biases: Vec<T> = bias[0].iter().zip(bias[1]).map(|(&a, &b)| a + b).collect();
     let mut gates = Tensor::build(Shape::from([steps, batch, width]), |out: &mut [T]| {
         let w = Matrix::new(weights.weight_ih.slice_of::<T>(), input, true);
         product([steps * batch, input, width], Matrix::new(x.slice_of(), input, false), w, out, false);
@@ -80,6 +81,7 @@ fn forward<T: Math>(
     let mut memories = with_row::<T>([steps + 1, batch, memory], first, c0.unwrap_or(&no_cell));
     let mut hiddens = Tensor::dirty::<T>(Shape::from([steps, batch, projected]));
 
+    let is_gru = recurrence.cell == Cell::Gru;
     let parts = Parts::new(batch);
     let recur = parts.right::<T>(weights.weight_hh, true, steps);
     let project = weights.weight_hr.map(|weight| parts.right::<T>(weight, true, steps));
@@ -87,7 +89,8 @@ fn forward<T: Math>(
         [&mut gates, &mut states, &mut memories, &mut hiddens].map(|all| Shared::new(all.own_slice::<T>()));
     par::tasks(parts.count, sizes.cost(parts.rows), |task| {
         let part = parts.get(task);
-        let mut inner = Tensor::dirty::<T>(Shape::from([part.rows, width]));
+        // The GRU needs the state's products by themselves, the others add them to the input's.
+        let mut inner = Tensor::dirty::<T>(Shape::from([part.rows, if is_gru { width } else { 0 }]));
         let inner = inner.own_slice::<T>();
         for step in recurrence.steps(steps) {
             let [before, after] = recurrence.place(step);
@@ -102,7 +105,8 @@ fn forward<T: Math>(
                     part.of(&all_hiddens, step, projected),
                 ]
             };
-            recur.multiply(part.rows, Matrix::new(h_before, state, false), inner, false);
+            let products = if is_gru { &mut *inner } else { &mut *gates };
+            recur.multiply(part.rows, Matrix::new(h_before, state, false), products, !is_gru);
             for i in 0..part.rows {
                 let (m, m_before) = (row_mut(m, i, memory), row(m_before, i, memory));
                 let out = if projected > 0 { row_mut(to_project, i, hidden) } else { row_mut(h, i, state) };
@@ -111,12 +115,12 @@ fn forward<T: Math>(
                     out.fill(T::zero());
                     continue;
                 }
-                let (gates, inner) = (row_mut(gates, i, width), row(inner, i, width));
+                let gates = row_mut(gates, i, width);
                 match recurrence.cell {
-                    Cell::RnnTanh => cells::plain(gates, inner, bias, false, out),
-                    Cell::RnnRelu => cells::plain(gates, inner, bias, true, out),
-                    Cell::Lstm => cells::lstm(gates, inner, bias, m_before, m, out),
-                    Cell::Gru => cells::gru(gates, inner, bias, row(h_before, i, state), m, out),
+                    Cell::RnnTanh => cells::plain(gates, &both_biases, false, out),
+                    Cell::RnnRelu => cells::plain(gates, &both_biases, true, out),
+                    Cell::Lstm => cells::lstm(gates, &both_biases, m_before, m, out),
+                    Cell::Gru => cells::gru(gates, row(inner, i, width), bias, row(h_before, i, state), m, out),
                 }
             }
             if let Some(project) = &project {
