@@ -111,17 +111,17 @@ pub fn load() -> Option<f64> {
 
 /// How many cores others keep busy, while this process sleeps for a moment; Linux tells.
 pub fn busy_cores() -> Option<f64> {
-    let before = ticks()?;
+    let before = ticks(&fs::read_to_string("/proc/stat").ok()?)?;
     sleep(Duration::from_millis(300));
-    let after = ticks()?;
-    let cores = available_parallelism().map_or(1, usize::from) as f64;
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let after = ticks(&text)?;
+    let cores = text.lines().filter(|line| line.starts_with("cpu")).count() - 1; // the first line is of all cores
     let (busy, all) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
-    (all > 0).then(|| busy as f64 / all as f64 * cores)
+    (all > 0).then(|| busy as f64 / all as f64 * cores as f64)
 }
 
-/// Ticks of all cores that the system has counted as busy, and in all.
-fn ticks() -> Option<(u64, u64)> {
-    let text = fs::read_to_string("/proc/stat").ok()?;
+/// Ticks of all cores that the system has counted as busy, and in all: the first line of `/proc/stat`.
+fn ticks(text: &str) -> Option<(u64, u64)> {
     let numbers: Vec<u64> = text.lines().next()?.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
     let all: u64 = numbers.iter().take(8).sum(); // what follows are guests, which are counted already
     Some((all - numbers.get(3)? - numbers.get(4)?, all))
@@ -194,5 +194,7 @@ mod tests {
     fn the_load_is_a_number() {
         assert!(load().is_none_or(|load| load >= 0.0));
         assert!(busy_cores().is_none_or(|busy| busy >= 0.0));
+        // user nice system idle iowait irq softirq steal guest guest_nice
+        assert_eq!(ticks("cpu  10 1 2 70 7 3 4 3 5 0\ncpu0 …"), Some((23, 100)));
     }
 }

@@ -39,9 +39,10 @@ impl Machine {
         let number = |value: &Value| value.as_f64().map_or("?".into(), |number| format!("{number:.1}"));
         let both = |name: &str| format!("{} before, {} after", number(&self.before[name]), number(&self.after[name]));
         let Value::Object(constants) = &self.constants else { return Ok(()) };
-        let constants: Vec<String> = constants.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let constants: Vec<String> = constants.iter().map(|(name, value)| format!("{name} {}", text(value))).collect();
         println!("\nmachine: {}", constants.join(", "));
-        println!("threads: {}, kernels: {}", self.before["threads"], self.before["kernels"]);
+        println!("threads: {}, kernels: {}", self.before["threads"], text(&self.before["kernels"]));
         println!("load average of the last minute: {}", both("load"));
         println!("cores that others keep busy: {}", both("busy_cores"));
         println!("a cache line there and back, ns: {}", both("round_trip_ns"));
