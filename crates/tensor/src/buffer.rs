@@ -1,5 +1,5 @@
-//! Memory of tensors: buffers that return to a pool, so that a training step takes nothing from the system; where batches
-//! and sequences change their sizes, it takes little at first and then nothing either.
+//! Memory of tensors: buffers that return to a pool, so that a training step takes nothing from the system; where
+//! batches and sequences change their sizes, it takes little at first and then nothing either.
 //!
 //! Memory is zeroed when the system hands it out and only recycled after that, so every byte of a buffer is
 //! always initialised: a kernel may read what it has not written and gets rubbish, never undefined behaviour.
@@ -15,9 +15,9 @@ use std::sync::{Mutex, PoisonError};
 const LINE: usize = 64;
 const HUGE_PAGE: usize = 2 << 20;
 const CLASSES: usize = 4 * 40; // four size classes an octave: at most a quarter of a new buffer is unused
-/// So many classes are looked through for an idle block, up to twice the size: shorter batches and sequences find room in
-/// what longer ones left, and do not each fill a class of their own. Looking further, a training of always the same shapes
-/// takes four steps instead of two until it needs nothing more.
+/// So many classes are looked through for an idle block, up to twice the size: shorter batches and sequences find room
+/// in what longer ones left, and do not each fill a class of their own. Looking further, a training of always the same
+/// shapes takes four steps instead of two until it needs nothing more.
 const NEAR: usize = 5;
 
 static IDLE: [Mutex<Vec<Block>>; CLASSES] = [const { Mutex::new(Vec::new()) }; CLASSES];

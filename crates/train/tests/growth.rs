@@ -130,8 +130,8 @@ fn a_training_that_goes_on_takes_nothing_more() {
     stays_flat("transformer", transformer(8), &sequences(4, 12, 8));
 }
 
-/// With always the same shapes, nothing of a tensor's size is taken from the third step on. With other ones in each step,
-/// they find room in what the largest left.
+/// With always the same shapes, nothing of a tensor's size is taken from the third step on. With other ones in each
+/// step, they find room in what the largest left.
 fn settles<M: Module>(name: &str, model: impl Fn() -> M, sizes: Sizes) {
     let largest = sizes(0);
     let same = taken(model(), &(Box::new(move |_| largest) as Sizes), 40);
