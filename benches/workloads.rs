@@ -1,7 +1,7 @@
-//! Times the training steps: one JSON object a line on standard output, for `cargo xtask bench`.
+//! Times training steps, forward passes and whole epochs: one JSON object a line on standard output, for `cargo xtask
+//! bench`.
 //!
-//! `workloads [--quick] [FILTER]`. The first line and the last are facts about the machine, the others are figures.
-//!
+//! `workloads [--quick] [FILTER]` prints a line of figures for each, `workloads --machine` one line about the machine.
 //! `workloads --serve` prints all names and answers each line `NAME SECONDS` by one measurement, as the programs in
 //! `peers/` do.
 
@@ -13,38 +13,66 @@ use std::io::{BufRead, stdin};
 use std::time::Duration;
 
 use maplet::tensor::{par, simd};
-use maplet_benches::{Result, Step, WORKLOADS, percentile, round_trip_ns, time};
+use maplet_benches::epoch::{EPOCHS, images};
+use maplet_benches::machine::{Peak, busy_cores, load, peaks, round_trip_ns};
+use maplet_benches::networks::workloads;
+use maplet_benches::{Result, Step, percentile, time};
 use serde_json::{Value, json};
 
 fn main() -> Result<()> {
-    let mut long = Duration::from_secs(4);
+    let (mut long, mut epochs) = (Duration::from_secs(4), 3);
     let mut filter = String::new();
     for argument in env::args().skip(1) {
         match argument.as_str() {
+            "--machine" => {
+                println!("{}", machine());
+                return Ok(());
+            }
             "--serve" => return serve(),
-            "--quick" => long = Duration::from_millis(300),
+            "--quick" => (long, epochs) = (Duration::from_millis(300), 1),
             _ => filter = argument,
         }
     }
-    println!("{}", json!({"machine": {"kernels": format!("{:?}", simd()), "round_trip_before_ns": round_trip_ns()}}));
-    for (name, build) in WORKLOADS.iter().filter(|(name, _)| name.contains(&filter)) {
-        let times = par::enter(|| time(&mut build()?, long))?;
-        println!("{}", figures(name, &times));
+    for workload in workloads().iter().filter(|workload| workload.name.contains(&filter)) {
+        let times = par::enter(|| time(&mut workload.build()?, long))?;
+        let mut row = figures(&times, "ms");
+        (row["name"], row["flops"]) = (json!(workload.name), json!(workload.flops));
+        println!("{row}");
     }
-    println!("{}", json!({"machine": {"round_trip_after_ns": round_trip_ns()}}));
+    let mut data = None;
+    for epoch in EPOCHS.iter().filter(|epoch| epoch.name.contains(&filter)) {
+        if data.is_none() {
+            data = Some(images()?);
+        }
+        let Some(data) = &data else { continue };
+        let mut row = figures(&epoch.time(data, epochs)?, "s");
+        (row["name"], row["flops"], row["goal"]) = (json!(epoch.name), json!(epoch.flops()), json!(epoch.goal));
+        println!("{row}");
+    }
     Ok(())
 }
 
-fn figures(name: &str, times: &[f64]) -> Value {
+fn figures(times: &[f64], unit: &str) -> Value {
+    json!({"unit": unit, "samples": times.len(), "median": percentile(times, 0.5), "p10": percentile(times, 0.1)})
+}
+
+fn machine() -> Value {
+    let busy = busy_cores(); // before this program is busy itself
+    let threads = par::threads();
+    let peak = |peak: Peak| {
+        let triads = peak.triads.iter().map(|triad| json!({"holds": triad.holds, "gbs": triad.gbs}));
+        json!({"threads": peak.threads, "gflops": peak.gflops, "triads": triads.collect::<Vec<_>>()})
+    };
     json!({
-        "name": name, "unit": "ms", "samples": times.len(),
-        "median": percentile(times, 0.5), "p10": percentile(times, 0.1),
+        "kernels": format!("{:?}", simd()), "threads": threads, "load": load(), "busy_cores": busy,
+        "round_trip_ns": round_trip_ns(), "peaks": peaks(threads).into_iter().map(peak).collect::<Vec<_>>(),
     })
 }
 
 /// Times what it is asked to. A step is built when it is first asked for, and kept until another is.
 fn serve() -> Result<()> {
-    println!("{}", json!(WORKLOADS.map(|(name, _)| name)));
+    let all = workloads();
+    println!("{}", json!(all.iter().map(|workload| &workload.name).collect::<Vec<_>>()));
     let mut held: Option<(&str, Step)> = None;
     for line in stdin().lock().lines() {
         let line = line?;
@@ -52,11 +80,11 @@ fn serve() -> Result<()> {
         let long = Duration::from_secs_f64(seconds.parse()?);
         if held.as_ref().is_none_or(|(name, _)| *name != asked) {
             drop(held.take());
-            let (name, build) = WORKLOADS.iter().find(|(name, _)| *name == asked).ok_or("there is no such workload")?;
-            held = Some((*name, build()?));
+            let workload = all.iter().find(|workload| workload.name == asked).ok_or("there is no such workload")?;
+            held = Some((&workload.name, workload.build()?));
         }
-        if let Some((name, step)) = &mut held {
-            println!("{}", figures(name, &par::enter(|| time(step, long))?));
+        if let Some((_, step)) = &mut held {
+            println!("{}", figures(&par::enter(|| time(step, long))?, "ms"));
         }
     }
     Ok(())

@@ -174,18 +174,26 @@ def characters():
     return jax.random.randint(KEY, (16, 128), 0, 65)
 
 
-WORKLOADS = {
-    "mnist_cnn_b32": lambda: training(mnist_cnn(), mnist_cnn_forward, images(32), labels(32)),
-    "mnist_cnn_b128": lambda: training(mnist_cnn(), mnist_cnn_forward, images(128), labels(128)),
-    "mlp_b64": lambda: training(
-        [dense(784, 512), dense(512, 512), dense(512, 10)], mlp_forward, uniform(64, 784), labels(64)
-    ),
-    "lstm_b64": lambda: training(lstm(), lstm_forward, uniform(64, 28, 28), labels(64)),
-    "transformer_lm_b16": lambda: training(transformer(), transformer_forward, characters(), characters()),
-    "resnet20_b32": lambda: training(resnet20(), resnet20_forward, uniform(32, 32, 32, 3), labels(32)),
-    "mnist_cnn_forward_1": lambda: inference(mnist_cnn(), mnist_cnn_forward, images(1)),
-    "mnist_cnn_forward_1000": lambda: inference(mnist_cnn(), mnist_cnn_forward, images(1000)),
+def mlp():
+    return [dense(784, 512), dense(512, 512), dense(512, 10)]
+
+
+# Batches to train on, batches of the forward pass (none where it normalizes by the batch's moments, as in training only),
+# parameters, the model, inputs and targets of a batch.
+NETWORKS = {
+    "mnist_cnn": ([32, 128], [1, 1000], mnist_cnn, mnist_cnn_forward, lambda n: (images(n), labels(n))),
+    "mlp": ([64], [64], mlp, mlp_forward, lambda n: (uniform(n, 784), labels(n))),
+    "lstm": ([64], [64], lstm, lstm_forward, lambda n: (uniform(n, 28, 28), labels(n))),
+    "transformer_lm": ([16], [16], transformer, transformer_forward, lambda n: (characters(), characters())),
+    "resnet20": ([32], [], resnet20, resnet20_forward, lambda n: (uniform(n, 32, 32, 3), labels(n))),
 }
+
+WORKLOADS = {}
+for name, (train, forward, params, model, batch) in NETWORKS.items():
+    for n in train:
+        WORKLOADS[f"{name}_b{n}"] = lambda n=n, p=params, m=model, b=batch: training(p(), m, *b(n))
+    for n in forward:
+        WORKLOADS[f"{name}_forward_{n}"] = lambda n=n, p=params, m=model, b=batch: inference(p(), m, b(n)[0])
 
 if __name__ == "__main__":
     serve(WORKLOADS)

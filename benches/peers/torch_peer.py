@@ -122,26 +122,40 @@ def characters(logits, targets):
     return F.cross_entropy(logits.reshape(-1, 65), targets.reshape(-1))
 
 
-WORKLOADS = {
-    "mnist_cnn_b32": lambda: training(mnist_cnn(), torch.rand(32, 1, 28, 28), labels(32)),
-    "mnist_cnn_b128": lambda: training(mnist_cnn(), torch.rand(128, 1, 28, 28), labels(128)),
-    "mnist_cnn_b480": lambda: training(mnist_cnn(), torch.rand(480, 1, 28, 28), labels(480)),
-    "mlp_b64": lambda: training(mlp(), torch.rand(64, 784), labels(64)),
-    "tiny_mlp_b32": lambda: training(tiny_mlp(), torch.rand(32, 10), torch.rand(32, 10), F.mse_loss),
-    "lstm_b64": lambda: training(LastOfSequence(nn.LSTM), torch.rand(64, 28, 28), labels(64)),
-    "gru_b64": lambda: training(LastOfSequence(nn.GRU), torch.rand(64, 28, 28), labels(64)),
-    "transformer_lm_b16": lambda: training(
-        TransformerLm(), labels(16, 128, classes=65), labels(16, 128, classes=65), characters
+def images(*shape):
+    return lambda n: (torch.rand(n, *shape), labels(n))
+
+
+def texts(n):
+    return labels(n, 128, classes=65), labels(n, 128, classes=65)
+
+
+def conv():
+    return nn.Conv2d(128, 256, 4)
+
+
+# Batches to train on, batches of the forward pass, the model, inputs and targets of a batch, the loss.
+NETWORKS = {
+    "mnist_cnn": ([32, 128, 480], [1, 1000], mnist_cnn, images(1, 28, 28), F.cross_entropy),
+    "mlp": ([64], [64], mlp, images(784), F.cross_entropy),
+    "tiny_mlp": ([32], [32], tiny_mlp, lambda n: (torch.rand(n, 10), torch.rand(n, 10)), F.mse_loss),
+    "lstm": ([64], [64], lambda: LastOfSequence(nn.LSTM), images(28, 28), F.cross_entropy),
+    "gru": ([64], [64], lambda: LastOfSequence(nn.GRU), images(28, 28), F.cross_entropy),
+    "transformer_lm": ([16], [16], TransformerLm, texts, characters),
+    "resnet20": ([32], [32], resnet20, images(3, 32, 32), F.cross_entropy),
+    "resnet18": ([4], [4], resnet18, images(3, 224, 224), F.cross_entropy),
+    "alexnet": ([8], [8], alexnet, images(3, 224, 224), F.cross_entropy),
+    "conv_128_256_k4": (
+        [64], [64], conv, lambda n: (torch.rand(n, 128, 28, 28), torch.rand(n, 256, 25, 25)), F.mse_loss
     ),
-    "resnet20_b32": lambda: training(resnet20(), torch.rand(32, 3, 32, 32), labels(32)),
-    "resnet18_b4": lambda: training(resnet18(), torch.rand(4, 3, 224, 224), labels(4)),
-    "alexnet_b8": lambda: training(alexnet(), torch.rand(8, 3, 224, 224), labels(8)),
-    "conv_128_256_k4_b64": lambda: training(
-        nn.Conv2d(128, 256, 4), torch.rand(64, 128, 28, 28), torch.rand(64, 256, 25, 25), F.mse_loss
-    ),
-    "mnist_cnn_forward_1": lambda: inference(mnist_cnn(), torch.rand(1, 1, 28, 28)),
-    "mnist_cnn_forward_1000": lambda: inference(mnist_cnn(), torch.rand(1000, 1, 28, 28)),
 }
+
+WORKLOADS = {}
+for name, (train, forward, model, batch, loss) in NETWORKS.items():
+    for n in train:
+        WORKLOADS[f"{name}_b{n}"] = lambda n=n, m=model, b=batch, loss=loss: training(m(), *b(n), loss)
+    for n in forward:
+        WORKLOADS[f"{name}_forward_{n}"] = lambda n=n, m=model, b=batch: inference(m(), b(n)[0])
 
 if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[1]))

@@ -34,6 +34,8 @@ mod display;
 mod serde;
 mod math;
 mod ops;
+#[doc(hidden)] // for the benchmarks alone
+pub mod peak;
 
 pub use buffer::{pool_idle_bytes, set_pool_limit};
 pub use dtype::{DType, Element, Float};

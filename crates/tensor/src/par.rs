@@ -96,6 +96,11 @@ pub fn enter<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| work())
 }
 
+/// How many threads work is shared among at most.
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
 /// A pointer that parallel tasks may write through, each to a place of its own.
 pub(crate) struct Shared<T>(*mut T, usize);
 

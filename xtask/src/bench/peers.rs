@@ -3,8 +3,8 @@
 //! Both programs stay alive and sleep while the other one is timed, so that a pair is measured within seconds: shared
 //! machines change from minute to minute. The ratio is taken pair by pair.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -12,9 +12,11 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::percentile;
+use super::goals::goal;
+use super::rows::percentile;
+use super::workloads;
 use crate::Result;
-use crate::project::{cargo, command, list, python_environment, root, target_folder};
+use crate::project::{cargo, command, list, python_environment, root, succeed, target_folder};
 use crate::table::table;
 
 /// A framework to compare with.
@@ -23,29 +25,36 @@ pub(crate) enum Peer {
     Torch,
     Jax,
     Onnxruntime,
+    Burn,
+    Candle,
 }
 
-/// How many times faster than a peer we mean to be.
-const GOALS: [(&str, Peer, f64); 18] = [
-    ("mnist_cnn_b32", Peer::Torch, 6.0),
-    ("mnist_cnn_b128", Peer::Torch, 6.0),
-    ("mnist_cnn_b480", Peer::Torch, 6.0),
-    ("mlp_b64", Peer::Torch, 1.35),
-    ("tiny_mlp_b32", Peer::Torch, 15.0),
-    ("lstm_b64", Peer::Torch, 1.5),
-    ("gru_b64", Peer::Torch, 2.2),
-    ("transformer_lm_b16", Peer::Torch, 1.6),
-    ("resnet20_b32", Peer::Torch, 1.35),
-    ("resnet18_b4", Peer::Torch, 1.15),
-    ("alexnet_b8", Peer::Torch, 1.1),
-    ("conv_128_256_k4_b64", Peer::Torch, 1.0),
-    ("mnist_cnn_forward_1", Peer::Torch, 4.0),
-    ("mnist_cnn_forward_1000", Peer::Torch, 8.0),
-    ("mnist_cnn_b32", Peer::Jax, 2.3),
-    ("mlp_b64", Peer::Jax, 1.1),
-    ("resnet20_b32", Peer::Jax, 2.5),
-    ("mnist_cnn_forward_1000", Peer::Onnxruntime, 1.5),
-];
+impl Peer {
+    /// A command that runs its program; what the program needs is installed or built.
+    fn program(self, name: &str, python: Option<&Path>) -> Result<Command> {
+        let (peers, target) = (root().join("benches/peers"), target_folder()?.join("bench"));
+        match self {
+            Self::Torch | Self::Jax | Self::Onnxruntime => {
+                let python = match python {
+                    Some(python) => python.to_owned(),
+                    None => python_environment(&target.join("python"), &peers.join("requirements.txt"))?,
+                };
+                let mut program = command(python);
+                program.arg(peers.join(format!("{name}_peer.py")));
+                Ok(program)
+            }
+            Self::Burn | Self::Candle => {
+                let target = target.join("rust");
+                eprintln!("building {name} into {}, which takes minutes the first time", target.display());
+                let mut build = cargo(&["build", "--release", "--quiet", "--locked", "--manifest-path"]);
+                build.arg(peers.join(name).join("Cargo.toml")).arg("--target-dir").arg(&target);
+                // All of this machine, as their documentation recommends. Ours is built as anybody builds it.
+                succeed(build.env("RUSTFLAGS", "-C target-cpu=native"), "cargo build")?;
+                Ok(command(target.join(format!("release/{name}-peer{}", std::env::consts::EXE_SUFFIX))))
+            }
+        }
+    }
+}
 
 /// How the comparison is to be made.
 pub(crate) struct Plan<'a> {
@@ -56,30 +65,25 @@ pub(crate) struct Plan<'a> {
     /// For so long each time.
     pub(crate) seconds: f64,
     /// A Python that has the peers, instead of an environment of our own.
-    pub(crate) python: Option<&'a std::path::Path>,
+    pub(crate) python: Option<&'a Path>,
 }
 
 /// Times, prints the table, and returns the rows of the report.
 pub(crate) fn compare(plan: &Plan<'_>) -> Result<Vec<Value>> {
-    let folder = root().join("benches/peers");
-    let python = match plan.python {
-        Some(python) => python.to_owned(),
-        None => python_environment(&target_folder()?.join("bench/python"), &folder.join("requirements.txt"))?,
-    };
     let threads = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).to_string();
-    let mut ours = cargo(&["run", "--release", "--quiet", "--package", "maplet-benches", "--bin", "workloads", "--"]);
+    let mut ours = workloads();
     ours.arg("--serve").env("RAYON_NUM_THREADS", &threads);
     let mut ours = Process::start("maplet", ours)?;
     let (mut rows, mut cells) = (Vec::new(), Vec::new());
     for &peer in plan.peers {
         let name = peer.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-        let mut theirs = command(&python);
-        theirs.arg(folder.join(format!("{name}_peer.py"))).arg(&threads);
+        let mut theirs = peer.program(&name, plan.python)?;
+        theirs.arg(&threads).env("RAYON_NUM_THREADS", &threads);
         let mut theirs = Process::start(&name, theirs)?;
         let asked = |workload: &String| workload.contains(plan.filter) && theirs.workloads.contains(workload);
-        let workloads: Vec<String> = ours.workloads.iter().filter(|workload| asked(workload)).cloned().collect();
-        for workload in workloads {
+        let common: Vec<String> = ours.workloads.iter().filter(|workload| asked(workload)).cloned().collect();
+        for workload in common {
             eprintln!("{workload}: {} pairs with {name}", plan.pairs);
             let mut pairs = Vec::with_capacity(plan.pairs);
             for _ in 0..plan.pairs.max(1) {
@@ -88,7 +92,7 @@ pub(crate) fn compare(plan: &Plan<'_>) -> Result<Vec<Value>> {
             let of = |pick: fn(&(f64, f64)) -> f64, fraction| percentile(pairs.iter().map(pick).collect(), fraction);
             let ratio: fn(&(f64, f64)) -> f64 = |(ours, theirs)| theirs / ours;
             let (median, low, high) = (of(ratio, 0.5), of(ratio, 0.0), of(ratio, 1.0));
-            let goal = GOALS.iter().find(|(name, of, _)| *name == workload && *of == peer).map(|(_, _, goal)| *goal);
+            let goal = goal(&workload, peer);
             let (our_time, their_time) = (of(|pair| pair.0, 0.5), of(|pair| pair.1, 0.5));
             cells.push([
                 workload.clone(),
@@ -163,17 +167,4 @@ impl Drop for Process {
         let _ = self.child.kill(); // it may have ended by itself
         let _ = self.child.wait();
     }
-}
-
-/// Prints how each row of a report compares with the row of the same name in an earlier one.
-pub(crate) fn against(earlier: &std::path::Path, rows: &[(String, f64)]) -> Result<()> {
-    let text = fs::read_to_string(earlier).map_err(|error| format!("{}: {error}", earlier.display()))?;
-    let report: Value = serde_json::from_str(&text)?;
-    let before = |name: &str| list(&report["rows"]).find(|row| row["name"] == name)?["median"].as_f64();
-    let cells = rows.iter().filter_map(|(name, now)| {
-        let before = before(name)?;
-        Some([name.clone(), format!("{before:.4}"), format!("{now:.4}"), format!("{:.3}", before / now)])
-    });
-    println!("\n{}", table(["benchmark", "before ms", "now ms", "times faster"], &cells.collect::<Vec<_>>()));
-    Ok(())
 }
