@@ -28,6 +28,7 @@ mod simd;
 mod lanes;
 mod tile;
 mod product;
+mod vector_product;
 mod turn;
 mod array;
 mod display;
