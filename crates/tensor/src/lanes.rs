@@ -18,6 +18,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store_first(self, to: *mut Self::Item, count: usize);
     /// `self · b + c`
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    /// The greater of each two lanes, NaN if one of them is.
+    unsafe fn greater(self, b: Self) -> Self;
 }
 
 /// Eight elements in ordinary code, of either float type.
@@ -63,6 +65,12 @@ impl<T: Float> Lanes for Plain<T> {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         // Not `T::mul_add`, which is a library call where there is no such instruction.
         Self(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn greater(self, b: Self) -> Self {
+        let greater = |a: T, b: T| if (b > a) | b.is_nan() { b } else { a };
+        Self(std::array::from_fn(|i| greater(self.0[i], b.0[i])))
     }
 }
 
@@ -127,6 +135,15 @@ mod x86 {
             // SAFETY: FMA is there by the trait's contract.
             Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
         }
+
+        #[inline(always)]
+        unsafe fn greater(self, b: Self) -> Self {
+            // SAFETY: AVX is there by the trait's contract. The maximum is `b` where one of both is NaN.
+            unsafe {
+                let is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0);
+                Self(_mm256_blendv_ps(_mm256_max_ps(self.0, b.0), self.0, is_nan))
+            }
+        }
     }
 
     /// Sixteen `f32` of AVX-512.
@@ -178,6 +195,15 @@ mod x86 {
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
             // SAFETY: AVX-512 is there by the trait's contract.
             Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn greater(self, b: Self) -> Self {
+            // SAFETY: AVX-512 is there by the trait's contract. The maximum is `b` where one of both is NaN.
+            unsafe {
+                let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+                Self(_mm512_mask_mov_ps(_mm512_max_ps(self.0, b.0), is_nan, self.0))
+            }
         }
     }
 }

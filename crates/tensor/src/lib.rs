@@ -35,6 +35,7 @@ mod display;
 mod serde;
 mod math;
 mod ops;
+pub mod frozen;
 
 pub use buffer::{pool_idle_bytes, set_pool_limit};
 pub use dtype::{DType, Element, Float};

@@ -28,7 +28,7 @@ pub(crate) mod geometry;
 pub(crate) mod gather;
 pub(crate) mod accumulate;
 pub(crate) mod windows;
-mod pool_planes;
+pub(crate) mod pool_planes;
 pub(crate) mod pool;
 pub(crate) mod resample;
 pub(crate) mod conv_pool;
