@@ -26,7 +26,7 @@ pub type Step = Box<dyn FnMut() -> Result<()> + Send>;
 pub type Workload = (&'static str, fn() -> Result<Step>);
 
 /// All workloads. A new one is one line here.
-pub const WORKLOADS: [Workload; 14] = [
+pub const WORKLOADS: [Workload; 16] = [
     ("mnist_cnn_b32", || classify(mnist_cnn(42)?, images([32, 1, 28, 28]))),
     ("mnist_cnn_b128", || classify(mnist_cnn(42)?, images([128, 1, 28, 28]))),
     ("mnist_cnn_b480", || classify(mnist_cnn(42)?, images([480, 1, 28, 28]))),
@@ -41,6 +41,8 @@ pub const WORKLOADS: [Workload; 14] = [
     ("conv_128_256_k4_b64", large_conv),
     ("mnist_cnn_forward_1", || infer(mnist_cnn(42)?, images([1, 1, 28, 28]))),
     ("mnist_cnn_forward_1000", || infer(mnist_cnn(42)?, images([1000, 1, 28, 28]))),
+    ("mnist_cnn_frozen_1", || frozen(&mnist_cnn(42)?, images([1, 1, 28, 28]))),
+    ("mnist_cnn_frozen_1000", || frozen(&mnist_cnn(42)?, images([1000, 1, 28, 28]))),
 ];
 
 /// Uniform random numbers.
@@ -137,6 +139,12 @@ fn train(model: impl Module + 'static, loss: impl Loss + 'static, batch: Batch) 
 fn infer(model: impl Module + 'static, inputs: Tensor) -> Result<Step> {
     let inputs = Var::from(inputs);
     Ok(Box::new(move || Ok(model.forward(&inputs).map(drop)?)))
+}
+
+/// Calls of a model that was frozen for these inputs.
+fn frozen(model: &Sequential, inputs: Tensor) -> Result<Step> {
+    let mut session = model.freeze(inputs.shape()[0])?.session();
+    Ok(Box::new(move || Ok(session.run(&inputs).map(|_| ())?)))
 }
 
 /// Times single steps for about `long`, after a tenth of that to warm up, and returns their durations in milliseconds,
