@@ -1,7 +1,7 @@
 //! Freezing: a trained network made ready for inference alone.
 //!
-//! Shows what `freeze` does (the batch norm is gone, neighbors are one kernel), a session of one thread, sessions of many
-//! threads on one model, and what it all saves.
+//! Shows what `freeze` does (the batch norm is gone, neighbors are one kernel), a session of one thread, sessions of
+//! many threads on one model, and what it all saves.
 //! Expect: the same logits but for rounding, several times sooner. About five seconds with `--release`.
 //!
 //! `cargo run --release --example 06_freeze`

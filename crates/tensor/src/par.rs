@@ -102,8 +102,8 @@ pub fn threads() -> usize {
     rayon::current_num_threads()
 }
 
-/// Calls `work(memory, i, piece)` for consecutive pieces of `out`, each with one of the memories: as many calls run at a
-/// time as there are memories. Which piece meets which memory is left to chance.
+/// Calls `work(memory, i, piece)` for consecutive pieces of `out`, each with one of the memories: as many calls run at
+/// a time as there are memories. Which piece meets which memory is left to chance.
 pub fn lanes<M: Send, T: Send>(
     memories: &mut [M],
     out: &mut [T],

@@ -7,7 +7,7 @@ use crate::par::{self, Shared};
 use crate::tensor::Tensor;
 use crate::tile::{Block, Offsets, Start, panel_width, tile_rows};
 use crate::turn::turn;
-use crate::vector_product::{Columns, dots, suits};
+use crate::vector_product::{dots, suits};
 use crate::{DType, Shape, Simd, simd};
 use std::ops::Range;
 
@@ -61,7 +61,7 @@ pub(crate) fn product<T: Float>(
         return;
     }
     if suits([m, k, n], a, b) {
-        return dots([m, k, n], a, Columns::of(b), None, c, accumulate, false);
+        return dots([m, k, n], a, b, None, c, accumulate, false);
     }
     if T::DTYPE != DType::F32 || simd() == Simd::Plain {
         return library_product([m, k, n], a, b, c, accumulate);

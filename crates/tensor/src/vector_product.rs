@@ -5,7 +5,7 @@
 use crate::lanes::{Lanes, Plain};
 use crate::par::{self, Shared};
 use crate::product::Matrix;
-use crate::{DType, Float, Shape, Simd, Tensor, simd};
+use crate::{DType, Float, Simd, simd};
 use std::array::from_fn;
 
 /// Up to so many rows of `A` a dot product is faster than packing.
@@ -16,54 +16,10 @@ const NS_PER_BYTE: f64 = 0.014;
 const NS_PER_MAC: f64 = 0.012;
 /// Columns of `B` that are read side by side.
 const SIDE_BY_SIDE: usize = 4;
-/// Elements of a column that stay together when columns are interleaved: the widest vector.
-const CHUNK: usize = 16;
 
 /// Whether [`dots`] is the way to compute `A · B`.
 pub(crate) fn suits<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>) -> bool {
-    m <= MOST_ROWS && k >= 16 && n > 1 && (a.columns == 1 || m * k == 0) && b.rows == 1
-}
-
-/// The columns of `B`, by groups of four.
-#[derive(Clone, Copy)]
-pub(crate) struct Columns<'a, T> {
-    data: &'a [T],
-    /// Elements from one group to the next.
-    group: usize,
-    /// Elements from one column of a group to the next.
-    column: usize,
-    /// Elements from one chunk of a column to the next.
-    chunk: usize,
-}
-
-impl<'a, T: Float> Columns<'a, T> {
-    /// Those of a matrix whose columns are contiguous.
-    pub(crate) fn of(b: Matrix<'a, T>) -> Self {
-        assert!(b.rows == 1, "B has whole columns");
-        Self { data: b.data, group: SIDE_BY_SIDE * b.columns, column: b.columns, chunk: CHUNK }
-    }
-
-    /// Those that [`interleave`] made, of `k` elements each.
-    pub(crate) fn interleaved(data: &'a [T], k: usize) -> Self {
-        let chunk = SIDE_BY_SIDE * CHUNK;
-        Self { data, group: k.div_ceil(CHUNK) * chunk, column: CHUNK, chunk }
-    }
-}
-
-/// The rows of `b: [n, k]` as columns that are read as one stream: `[n / 4, k / 16, 4, 16]`, zeros where there is none.
-pub(crate) fn interleave<T: Float>(k: usize, n: usize, b: &[T]) -> Tensor {
-    let chunks = k.div_ceil(CHUNK);
-    Tensor::build(Shape::from([n.div_ceil(SIDE_BY_SIDE), chunks, SIDE_BY_SIDE, CHUNK]), |out: &mut [T]| {
-        out.fill(T::zero());
-        for (at, out) in out.chunks_mut(CHUNK).enumerate() {
-            let (j, chunk) =
-                (at / SIDE_BY_SIDE / chunks * SIDE_BY_SIDE + at % SIDE_BY_SIDE, at / SIDE_BY_SIDE % chunks);
-            if j < n {
-                let row = &b[j * k + chunk * CHUNK..(j + 1) * k];
-                out.iter_mut().zip(row).for_each(|(out, &b)| *out = b);
-            }
-        }
-    })
+    m <= MOST_ROWS && k >= 16 && n > 1 && a.columns == 1 && b.rows == 1
 }
 
 /// `C = start + A · B`, where `A` is `[m, k]` with whole rows, `B` is `[k, n]` with whole columns, `C` is row-major.
@@ -73,14 +29,15 @@ pub(crate) fn interleave<T: Float>(k: usize, n: usize, b: &[T]) -> Tensor {
 pub(crate) fn dots<T: Float>(
     [m, k, n]: [usize; 3],
     a: Matrix<'_, T>,
-    b: Columns<'_, T>,
+    b: Matrix<'_, T>,
     bias: Option<&[T]>,
     c: &mut [T],
     accumulate: bool,
     alone: bool,
 ) {
     a.check(m, k);
-    assert!(a.columns == 1 && c.len() == m * n, "A has whole rows, C is [m, n]");
+    b.check(k, n);
+    assert!(a.columns == 1 && b.rows == 1 && c.len() == m * n, "A has whole rows, B whole columns, C is [m, n]");
     assert!(bias.is_none_or(|bias| bias.len() == n), "the bias is a row of C");
     let cost = (k * size_of::<T>()) as f64 * NS_PER_BYTE + (m * k) as f64 * NS_PER_MAC; // of a column of C
     let columns = ((10_000.0 / cost) as usize).clamp(1, n).next_multiple_of(2 * SIDE_BY_SIDE);
@@ -88,14 +45,9 @@ pub(crate) fn dots<T: Float>(
     let task = |task: usize| {
         for j in (task * columns..n.min((task + 1) * columns)).step_by(SIDE_BY_SIDE) {
             for i in (0..m).step_by(4) {
-                let rows = Rows {
-                    k,
-                    a: &a.data[i * a.rows..],
-                    a_stride: a.rows,
-                    b: Columns { data: &b.data[j / SIDE_BY_SIDE * b.group..], ..b },
-                };
+                let rows = Rows { k, a: &a.data[i * a.rows..], a_stride: a.rows, b: &b.data[j * b.columns..] };
                 let (height, width) = ((m - i).min(4), (n - j).min(SIDE_BY_SIDE));
-                let sums = rows.sums(height, width);
+                let sums = rows.sums(height, b.columns, width);
                 for (r, sums) in sums.iter().enumerate().take(height) {
                     // SAFETY: these columns of C are this task's alone.
                     let c = unsafe { shared.slice((i + r) * n + j, width) };
@@ -119,28 +71,25 @@ struct Rows<'a, T> {
     k: usize,
     a: &'a [T],
     a_stride: usize,
-    /// From the first of them on.
-    b: Columns<'a, T>,
+    b: &'a [T],
 }
 
 impl<T: Float> Rows<'_, T> {
     /// The products of `height` rows (at most 4) and `width` columns (at most [`SIDE_BY_SIDE`]).
-    fn sums(&self, height: usize, width: usize) -> [[T; SIDE_BY_SIDE]; 4] {
-        let Columns { data, column, chunk, .. } = self.b;
-        let last = |count: usize, stride: usize, end: usize| (count - 1) * stride + end;
-        let end = if self.k == 0 { 0 } else { (self.k - 1) / CHUNK * chunk + (self.k - 1) % CHUNK + 1 };
-        assert!(last(height, self.a_stride, self.k) <= self.a.len() && last(width, column, end) <= data.len());
+    fn sums(&self, height: usize, b_stride: usize, width: usize) -> [[T; SIDE_BY_SIDE]; 4] {
+        let last = |count: usize, stride: usize| (count - 1) * stride + self.k;
+        assert!(last(height, self.a_stride) <= self.a.len() && last(width, b_stride) <= self.b.len());
         // Rows beyond the last repeat it; nobody looks at their sums.
         let a = from_fn(|i| self.a[i.min(height - 1) * self.a_stride..].as_ptr());
-        let b = from_fn(|j| data[j.min(width - 1) * column..].as_ptr());
+        let b = from_fn(|j| self.b[j.min(width - 1) * b_stride..].as_ptr());
         #[cfg(target_arch = "x86_64")]
         if T::DTYPE == DType::F32 {
             let (a, b) = (a.map(<*const T>::cast), b.map(<*const T>::cast));
-            // SAFETY: the instructions exist, `T` is f32, and the pointers have all elements by the assertion.
+            // SAFETY: the instructions exist, `T` is f32, and each pointer has `k` elements by the assertion.
             let sums = unsafe {
                 match simd() {
-                    Simd::Avx512 => Some(x86::avx512(self.k, height, a, b, chunk)),
-                    Simd::Avx2 => Some(x86::avx2(self.k, height, a, b, chunk)),
+                    Simd::Avx512 => Some(x86::avx512(self.k, height, a, b)),
+                    Simd::Avx2 => Some(x86::avx2(self.k, height, a, b)),
                     Simd::Plain => None,
                 }
             };
@@ -148,8 +97,8 @@ impl<T: Float> Rows<'_, T> {
                 return sums.map(|row| row.map(|sum| T::from_f64(f64::from(sum))));
             }
         }
-        // SAFETY: plain code runs everywhere, and the pointers have all elements by the assertion.
-        unsafe { by_height::<Plain<T>>(self.k, height, a, b, chunk) }
+        // SAFETY: plain code runs everywhere, and each pointer has `k` elements by the assertion.
+        unsafe { by_height::<Plain<T>>(self.k, height, a, b) }
     }
 }
 
@@ -164,10 +113,9 @@ mod x86 {
         height: usize,
         a: [*const f32; 4],
         b: [*const f32; SIDE_BY_SIDE],
-        chunk: usize,
     ) -> [[f32; SIDE_BY_SIDE]; 4] {
         // SAFETY: the features are enabled here; the rest is the caller's promise.
-        unsafe { by_height::<Avx512>(k, height, a, b, chunk) }
+        unsafe { by_height::<Avx512>(k, height, a, b) }
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -176,10 +124,9 @@ mod x86 {
         height: usize,
         a: [*const f32; 4],
         b: [*const f32; SIDE_BY_SIDE],
-        chunk: usize,
     ) -> [[f32; SIDE_BY_SIDE]; 4] {
         // SAFETY: as above.
-        unsafe { by_height::<Avx2>(k, height, a, b, chunk) }
+        unsafe { by_height::<Avx2>(k, height, a, b) }
     }
 }
 
@@ -191,40 +138,37 @@ unsafe fn by_height<L: Lanes>(
     height: usize,
     a: [*const L::Item; 4],
     b: [*const L::Item; SIDE_BY_SIDE],
-    chunk: usize,
 ) -> [[L::Item; SIDE_BY_SIDE]; 4] {
     let mut all = [[num_traits::Zero::zero(); SIDE_BY_SIDE]; 4];
     // SAFETY: promised by the caller.
     unsafe {
         match height {
-            1 => all[..1].copy_from_slice(&sums::<L, 1, 2>(k, [a[0]], b, chunk)),
-            2 => all[..2].copy_from_slice(&sums::<L, 2, 1>(k, [a[0], a[1]], b, chunk)),
-            _ => all = sums::<L, 4, 1>(k, a, b, chunk),
+            1 => all[..1].copy_from_slice(&sums::<L, 1, 2>(k, [a[0]], b)),
+            2 => all[..2].copy_from_slice(&sums::<L, 2, 1>(k, [a[0], a[1]], b)),
+            _ => all = sums::<L, 4, 1>(k, a, b),
         }
     }
     all
 }
 
-/// `Σ_t a[i][t] · b[j][t]`, each in `PARTS` partial sums of a vector; the chunks of `b[j]` are `chunk` elements apart.
+/// `Σ_t a[i][t] · b[j][t]`, each in `PARTS` partial sums of a vector.
 #[inline(always)]
 unsafe fn sums<L: Lanes, const ROWS: usize, const PARTS: usize>(
     k: usize,
     a: [*const L::Item; ROWS],
     b: [*const L::Item; SIDE_BY_SIDE],
-    chunk: usize,
 ) -> [[L::Item; SIDE_BY_SIDE]; ROWS] {
     // SAFETY: every element read is below `k`, as the caller promises; a masked vector reads only what is left.
     unsafe {
         let mut sums = [[[L::splat(num_traits::Zero::zero()); PARTS]; SIDE_BY_SIDE]; ROWS];
         let step = PARTS * L::WIDTH;
-        let place = |t: usize| t / CHUNK * chunk + t % CHUNK; // a vector never crosses the end of a chunk
         let mut t = 0;
         while t + step <= k {
             for part in 0..PARTS {
                 let at = t + part * L::WIDTH;
                 let a: [L; ROWS] = from_fn(|i| L::load(a[i].add(at)));
                 for j in 0..SIDE_BY_SIDE {
-                    let b = L::load(b[j].add(place(at)));
+                    let b = L::load(b[j].add(at));
                     for i in 0..ROWS {
                         sums[i][j][part] = a[i].mul_add(b, sums[i][j][part]);
                     }
@@ -236,7 +180,7 @@ unsafe fn sums<L: Lanes, const ROWS: usize, const PARTS: usize>(
             let count = (k - t).min(L::WIDTH);
             let a: [L; ROWS] = from_fn(|i| L::load_first(a[i].add(t), count));
             for j in 0..SIDE_BY_SIDE {
-                let b = L::load_first(b[j].add(place(t)), count);
+                let b = L::load_first(b[j].add(t), count);
                 for i in 0..ROWS {
                     sums[i][j][0] = a[i].mul_add(b, sums[i][j][0]);
                 }
@@ -278,12 +222,9 @@ mod tests {
             |len: usize| Tensor::uniform([len], T::from_f64(-1.0), T::one(), &mut rng).to_vec::<T>().unwrap();
         let (a, b, bias, old) = (draw(m * (k + 1)), draw(n * (k + 2)), draw(n), draw(m * n));
         let (a, b) = (Matrix::new(&a, k + 1, false), Matrix::new(&b, k + 2, true));
-        let rows: Vec<T> = (0..n).flat_map(|j| b.data[j * (k + 2)..][..k].iter().copied()).collect();
-        let interleaved = interleave(k, n, &rows);
-        let columns = [Columns::of(b), Columns::interleaved(interleaved.slice_of(), k)];
         for (with_bias, accumulate, alone) in [(false, false, true), (true, false, false), (false, true, false)] {
             let mut c = old.clone();
-            dots([m, k, n], a, columns[usize::from(alone)], with_bias.then_some(&bias[..]), &mut c, accumulate, alone);
+            dots([m, k, n], a, b, with_bias.then_some(&bias[..]), &mut c, accumulate, alone);
             for (at, c) in c.iter().enumerate() {
                 let (i, j) = (at / n, at % n);
                 let start = if accumulate {
@@ -319,7 +260,7 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let (a, b) = (Matrix::new(a.slice_of(), 5000, false), Matrix::new(b.slice_of(), 5000, true));
             let mut c = vec![0.0f32; 3 * 131];
-            pool.install(|| dots([3, 5000, 131], a, Columns::of(b), None, &mut c, false, false));
+            pool.install(|| dots([3, 5000, 131], a, b, None, &mut c, false, false));
             c
         };
         assert!(run(1) == run(2) && run(1) == run(7));

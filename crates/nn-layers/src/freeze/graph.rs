@@ -2,7 +2,7 @@
 
 use crate::module::Layer;
 use crate::reshape::with_batch;
-use crate::{Error, Result};
+use crate::{Error, Module, Result};
 use maplet_autograd::Var;
 use maplet_tensor::frozen::Pointwise;
 use maplet_tensor::{DType, OutputSize, Pool, Shape, Tensor, Window, Window3d};
@@ -102,6 +102,18 @@ impl Graph {
         }
         self.is_coupled = true;
         Ok(self.push(Op::Layer(layer.copied()), &[x], Shape::new(sample)?))
+    }
+
+    /// What modules do one after another, if all of them can say it.
+    pub fn chain(&mut self, modules: &[&dyn Module], x: Value) -> Result<Option<Value>> {
+        let mut y = x;
+        for module in modules {
+            match module.lower(self, y)? {
+                Some(next) => y = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(y))
     }
 
     /// Convolution with `weight: [o, c / groups, ..kernel]`, and a bias for each output channel.

@@ -281,8 +281,8 @@ impl Graph {
         if even > 8 { even.next_multiple_of(8) } else { even }
     }
 
-    /// Where the value of each node with a kernel is, and the slots' sizes for a sample. A slot is used again once nobody
-    /// reads its value any more.
+    /// Where the value of each node with a kernel is, and the slots' sizes for a sample. A slot is used again once
+    /// nobody reads its value any more.
     fn places(&self) -> (Vec<Option<Place>>, Vec<usize>) {
         let mut last_read = vec![0; self.nodes.len()];
         for i in (0..self.nodes.len()).filter(|&i| self.is_op(i)) {

@@ -1,17 +1,17 @@
-//! The dense layer on a weight that is packed once, in one of two ways.
+//! The dense layer on a weight that is packed once, or read as it is where there are few rows.
 
 use super::{Pointwise, tasks};
 use crate::ops::matmul::check_bias;
 use crate::par::Shared;
 use crate::product::{Matrix, Panels, pack};
 use crate::tile::{panel_width, tile_rows};
-use crate::vector_product::{Columns, MOST_ROWS, dots, interleave};
+use crate::vector_product::{MOST_ROWS, dots};
 use crate::{DType, Error, Result, Tensor};
 
 /// `then(x · weightᵀ + bias)`.
 pub struct FrozenLinear {
     weight: Tensor,
-    /// Whether the weight is in panels of `[in, width]`, for many rows; else it is interleaved.
+    /// Whether the weight is in panels of `[in, width]`, for many rows; else it is `[out, in]`.
     in_panels: bool,
     size: [usize; 2],
     bias: Option<Tensor>,
@@ -19,7 +19,7 @@ pub struct FrozenLinear {
 }
 
 impl FrozenLinear {
-    /// For at most so many rows at a call: with few the weight is read as one stream, with many in panels.
+    /// For at most so many rows at a call: few read the weight as it is and share its memory, many have it in panels.
     ///
     /// # Shapes
     /// - `weight: [out, in]`, `bias: [out]`
@@ -39,7 +39,7 @@ impl FrozenLinear {
         let in_panels = rows > MOST_ROWS && n * k > 0;
         let weight = match in_panels {
             true => pack(k, n, Matrix::new(weight.slice_of::<f32>(), k, true)),
-            false => interleave(k, n, weight.slice_of::<f32>()),
+            false => weight.clone(),
         };
         Ok(Self { weight, in_panels, size: [k, n], bias: bias.cloned(), then })
     }
@@ -66,7 +66,7 @@ impl FrozenLinear {
         if self.in_panels {
             self.run_panels(m, x, bias, y, alone);
         } else {
-            let (a, b) = (Matrix::new(x, k, false), Columns::interleaved(self.weight.slice_of::<f32>(), k));
+            let (a, b) = (Matrix::new(x, k, false), Matrix::new(self.weight.slice_of::<f32>(), k, true));
             dots([m, k, n], a, b, bias, y, false, alone);
             if let Some(then) = self.then {
                 then.apply(y);
