@@ -203,7 +203,7 @@ unsafe fn total<L: Lanes, const PARTS: usize>(parts: [L; PARTS]) -> L::Item {
     let mut half = L::WIDTH / 2;
     while half > 0 {
         for lane in 0..half {
-            lanes[lane] = lanes[lane] + lanes[lane + half];
+            lanes[lane] += lanes[lane + half];
         }
         half /= 2;
     }

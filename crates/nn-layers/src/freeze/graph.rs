@@ -128,8 +128,8 @@ impl Graph {
         else {
             return Ok(None);
         };
-        let fits = rest == [&[c / window.groups], &window.kernel[..]].concat() && c % window.groups == 0;
         let Ok(output) = window.output("freeze", sizes) else { return Ok(None) };
+        let fits = rest == [&[c / window.groups], &window.kernel[..]].concat() && c.is_multiple_of(window.groups);
         if !fits || bias.is_some_and(|bias| bias.shape() != Shape::from([o])) {
             return Ok(None);
         }

@@ -346,6 +346,8 @@ fn label(node: &Node, inputs: &[Shape]) -> String {
         let sizes: Vec<String> = pool[skip..].iter().map(usize::to_string).collect();
         label += &format!(", max_pool {}", sizes.join("×"));
     }
-    then.map(|then| label += &format!(", {}", then.name()));
+    if let Some(then) = then {
+        label += &format!(", {}", then.name());
+    }
     label
 }

@@ -97,7 +97,7 @@ impl FrozenConv {
     /// If the slices do not hold the same number of whole samples, or the scratch is too short for one.
     pub fn run(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32], alone: bool) {
         let [from, to] = [self.input(), self.conv.o * area(self.pooled)];
-        assert!(x.len() / from == y.len() / to && x.len() % from == 0 && y.len() % to == 0, "whole samples");
+        assert!(y.len().is_multiple_of(to) && x.len() == y.len() / to * from, "whole samples");
         let padded = self.scratch();
         if padded == 0 {
             return self.gather(x, from, y, alone);
@@ -182,7 +182,7 @@ impl FrozenConv {
         let rows = &self.positions[windows.start * area(self.pool)..windows.end * area(self.pool)];
         check_offsets(x, rows, &self.taps);
         let kept = if self.pools_in_registers() { rows.len() / WINDOW } else { rows.len() };
-        assert!(kept * channels.len() <= SUMS && channels.start % width == 0);
+        assert!(kept * channels.len() <= SUMS && channels.start.is_multiple_of(width));
         let weights = self.weights.slice_of::<f32>();
         let first_panel = part * self.conv.o_group.div_ceil(width) + channels.start / width;
         let bias = self.bias.as_ref().map(|bias| &bias.slice_of::<f32>()[part * self.conv.o_group + channels.start..]);

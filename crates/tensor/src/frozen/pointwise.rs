@@ -116,7 +116,7 @@ impl FrozenScale {
     /// If the slices do not hold the same number of whole samples.
     pub fn run(&self, x: &[f32], y: &mut [f32], alone: bool) {
         let (scale, shift, plane) = (self.scale.slice_of::<f32>(), self.shift.slice_of::<f32>(), self.plane);
-        assert!(x.len() == y.len() && x.len() % (scale.len() * plane).max(1) == 0, "whole samples");
+        assert!(x.len() == y.len() && x.len().is_multiple_of((scale.len() * plane).max(1)), "whole samples");
         let y = Shared::new(y);
         tasks(x.len() / plane.max(1), plane as f64 * 0.2, alone, |i| {
             // SAFETY: planes do not overlap.

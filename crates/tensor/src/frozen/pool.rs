@@ -60,7 +60,7 @@ impl FrozenPool {
     /// If the slices do not hold the same number of whole planes.
     pub fn run(&self, x: &[f32], y: &mut [f32], alone: bool) {
         let [plane, out] = [self.windows.plane(), self.windows.out_plane()];
-        assert!(x.len() % plane == 0 && y.len() == x.len() / plane * out, "whole planes");
+        assert!(x.len().is_multiple_of(plane) && y.len() == x.len() / plane * out, "whole planes");
         let y = Shared::new(y);
         tasks(x.len() / plane, self.windows.seen() as f64 * 0.2, alone, |i| {
             // SAFETY: planes do not overlap.
