@@ -48,7 +48,7 @@ enum Place {
 }
 
 enum Kernel {
-    Conv(FrozenConv),
+    Conv(Box<FrozenConv>),
     Linear(FrozenLinear),
     Scale(FrozenScale),
     Pointwise(Pointwise),
@@ -212,7 +212,7 @@ impl Kernel {
         let sample = || as_volume(&inputs[0]);
         Ok(match node.op {
             Op::Conv(w, window, pool) => {
-                Self::Conv(FrozenConv::new(sample(), &w.weight, w.bias.as_ref(), window, pool, w.then)?)
+                Self::Conv(Box::new(FrozenConv::new(sample(), &w.weight, w.bias.as_ref(), window, pool, w.then)?))
             }
             Op::Linear(w) => {
                 let rows = block * inputs[0][..inputs[0].rank() - 1].iter().product::<usize>();
