@@ -11,7 +11,8 @@ use crate::{Result, Step};
 
 /// Something to time.
 pub struct Workload {
-    /// `<network>_b<batch>` for a training step, `<network>_forward_<batch>` for a forward pass.
+    /// `<network>_b<batch>` for a training step, `<network>_forward_<batch>` for a forward pass, `<network>_frozen_<batch>`
+    /// for one of the frozen model.
     pub name: String,
     /// Floating-point operations of one step.
     pub flops: f64,
@@ -32,6 +33,8 @@ impl Workload {
 enum Mode {
     Train,
     Forward,
+    /// A forward pass of the frozen model.
+    Frozen,
 }
 
 struct Network {
@@ -40,6 +43,8 @@ struct Network {
     train: &'static [usize],
     /// Batches of the forward pass.
     forward: &'static [usize],
+    /// Whether the forward passes are timed frozen, too.
+    freezes: bool,
     layers: fn(usize) -> Layers,
     build: fn(usize, Mode) -> Result<Step>,
 }
@@ -50,6 +55,7 @@ static NETWORKS: [Network; 10] = [
         name: "mnist_cnn",
         train: &[32, 128, 480],
         forward: &[1, 1000],
+        freezes: true,
         layers: layers::mnist_cnn,
         build: |n, mode| classify(mnist_cnn(42)?, images([n, 1, 28, 28]), mode),
     },
@@ -57,6 +63,7 @@ static NETWORKS: [Network; 10] = [
         name: "mlp",
         train: &[64],
         forward: &[64],
+        freezes: true,
         layers: |n| layers::mlp(n, &[784, 512, 512, 10]),
         build: |n, mode| classify(mlp(&[784, 512, 512, 10], 42)?, images([n, 784]), mode),
     },
@@ -64,6 +71,7 @@ static NETWORKS: [Network; 10] = [
         name: "tiny_mlp",
         train: &[32],
         forward: &[32],
+        freezes: false,
         layers: |n| layers::mlp(n, &[10, 46, 10]),
         build: tiny_mlp,
     },
@@ -71,6 +79,7 @@ static NETWORKS: [Network; 10] = [
         name: "lstm",
         train: &[64],
         forward: &[64],
+        freezes: false,
         layers: |n| layers::recurrent(n, 4),
         build: |n, mode| classify(LastOfSequence::<Lstm>::new(Lstm::new)?, images([n, 28, 28]), mode),
     },
@@ -78,6 +87,7 @@ static NETWORKS: [Network; 10] = [
         name: "gru",
         train: &[64],
         forward: &[64],
+        freezes: false,
         layers: |n| layers::recurrent(n, 3),
         build: |n, mode| classify(LastOfSequence::<Gru>::new(Gru::new)?, images([n, 28, 28]), mode),
     },
@@ -85,6 +95,7 @@ static NETWORKS: [Network; 10] = [
         name: "transformer_lm",
         train: &[16],
         forward: &[16],
+        freezes: false,
         layers: layers::transformer_lm,
         build: transformer_lm,
     },
@@ -92,6 +103,7 @@ static NETWORKS: [Network; 10] = [
         name: "resnet20",
         train: &[32],
         forward: &[32],
+        freezes: true,
         layers: layers::resnet20,
         build: |n, mode| classify(ResNet::resnet20(10, 42)?, images([n, 3, 32, 32]), mode),
     },
@@ -99,6 +111,7 @@ static NETWORKS: [Network; 10] = [
         name: "resnet18",
         train: &[4],
         forward: &[4],
+        freezes: true,
         layers: |n| layers::resnet18(n, 10),
         build: |n, mode| classify(ResNet::resnet18(10, 42)?, images([n, 3, 224, 224]), mode),
     },
@@ -106,10 +119,18 @@ static NETWORKS: [Network; 10] = [
         name: "alexnet",
         train: &[8],
         forward: &[8],
+        freezes: true,
         layers: |n| layers::alexnet(n, 10),
         build: |n, mode| classify(AlexNet::new(10, 42)?, images([n, 3, 224, 224]), mode),
     },
-    Network { name: "conv_128_256_k4", train: &[64], forward: &[64], layers: layers::large_conv, build: large_conv },
+    Network {
+        name: "conv_128_256_k4",
+        train: &[64],
+        forward: &[64],
+        freezes: false,
+        layers: layers::large_conv,
+        build: large_conv,
+    },
 ];
 
 /// Every training step, then every forward pass.
@@ -119,6 +140,7 @@ pub fn workloads() -> Vec<Workload> {
         let (name, flops) = match mode {
             Mode::Train => (format!("{name}_b{batch}"), layers::training(&layers)),
             Mode::Forward => (format!("{name}_forward_{batch}"), layers::forward(&layers)),
+            Mode::Frozen => (format!("{name}_frozen_{batch}"), layers::forward(&layers)),
         };
         Workload { name, flops, network, batch, mode }
     };
@@ -126,7 +148,9 @@ pub fn workloads() -> Vec<Workload> {
         NETWORKS.iter().flat_map(|network| network.train.iter().map(move |&n| workload(network, n, Mode::Train)));
     let forward =
         NETWORKS.iter().flat_map(|network| network.forward.iter().map(move |&n| workload(network, n, Mode::Forward)));
-    train.chain(forward).collect()
+    let frozen = NETWORKS.iter().filter(|network| network.freezes);
+    let frozen = frozen.flat_map(|network| network.forward.iter().map(move |&n| workload(network, n, Mode::Frozen)));
+    train.chain(forward).chain(frozen).collect()
 }
 
 /// Uniform random numbers.
@@ -141,6 +165,7 @@ fn tiny_mlp(n: usize, mode: Mode) -> Result<Step> {
 }
 
 /// A recurrent layer 28 → 128 over rows of an image, and a dense layer on its last output.
+#[derive(Clone)]
 struct LastOfSequence<R> {
     recurrent: R,
     head: Linear,
@@ -165,6 +190,7 @@ impl<R: Module> Module for LastOfSequence<R> {
 }
 
 /// A causal transformer over characters: four layers of 128 features and four heads, pre-norm, GELU, learned positions.
+#[derive(Clone)]
 struct TransformerLm {
     embedding: Embedding,
     positions: Param,
@@ -209,13 +235,13 @@ fn large_conv(n: usize, mode: Mode) -> Result<Step> {
 }
 
 /// A classifier of ten classes on one batch.
-fn classify(model: impl Module + 'static, inputs: Tensor, mode: Mode) -> Result<Step> {
+fn classify(model: impl Module + Clone + 'static, inputs: Tensor, mode: Mode) -> Result<Step> {
     let labels: Vec<i64> = (0..inputs.shape()[0] as i64).map(|sample| sample % 10).collect();
     step(model, cross_entropy, Batch { targets: Tensor::from_slice(&labels, [labels.len()])?, inputs }, mode)
 }
 
 /// Steps with Adam on one batch, or forward passes outside of training.
-fn step(model: impl Module + 'static, loss: impl Loss + 'static, batch: Batch, mode: Mode) -> Result<Step> {
+fn step(model: impl Module + Clone + 'static, loss: impl Loss + 'static, batch: Batch, mode: Mode) -> Result<Step> {
     Ok(match mode {
         Mode::Train => {
             let mut trainer = model.compile(Adam::new(1e-3), loss, ());
@@ -224,6 +250,10 @@ fn step(model: impl Module + 'static, loss: impl Loss + 'static, batch: Batch, m
         Mode::Forward => {
             let inputs = Var::from(batch.inputs);
             Box::new(move || Ok(model.forward(&inputs).map(drop)?))
+        }
+        Mode::Frozen => {
+            let mut session = Frozen::new(&model, batch.inputs.shape())?.session();
+            Box::new(move || Ok(session.run(&batch.inputs).map(|_| ())?))
         }
     })
 }
@@ -243,7 +273,7 @@ mod tests {
     #[test]
     fn names_are_those_of_the_peers() {
         let names: Vec<String> = workloads().into_iter().map(|workload| workload.name).collect();
-        assert_eq!(names.len(), 23);
+        assert_eq!(names.len(), 29);
         for name in ["mnist_cnn_b32", "mnist_cnn_forward_1", "transformer_lm_b16", "conv_128_256_k4_forward_64"] {
             assert!(names.iter().any(|known| known == name), "{name}");
         }

@@ -1,6 +1,6 @@
 //! Normalizations and softmax, which memory bounds. Whatever a kernel reads twice counts once.
 
-use maplet::tensor::{LabelOptions, Result, Tensor};
+use maplet::tensor::{Activation, LabelOptions, Result, Tensor};
 
 use crate::{Bench, random};
 
@@ -18,8 +18,10 @@ fn batch_norm(bench: &mut Bench, name: &str, shape: [usize; 4]) -> Result<()> {
     let (w, b) = (random([shape[1]]), random([shape[1]]));
     let (mean, var) = x.channel_moments()?;
     bench.moves("batch_norm_moments", name, x.len(), || x.channel_moments())?;
-    bench.moves("batch_norm", name, 2 * x.len(), || x.batch_norm(&mean, &var, &w, &b, eps))?;
-    bench.moves("batch_norm_grad", name, 3 * x.len(), || dy.batch_norm_grad(&x, &mean, &var, &w, eps, false, [true; 3]))
+    bench.moves("batch_norm", name, 2 * x.len(), || x.batch_norm(&mean, &var, &w, &b, eps, Activation::Identity))?;
+    bench.moves("batch_norm_grad", name, 3 * x.len(), || {
+        dy.batch_norm_grad(&x, &mean, &var, &w, &b, eps, Activation::Identity, false, [true; 3])
+    })
 }
 
 fn layer_norm(bench: &mut Bench, name: &str, shape: [usize; 2]) -> Result<()> {

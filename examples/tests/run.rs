@@ -76,6 +76,15 @@ fn custom_op() {
 }
 
 #[test]
+fn freeze() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = stdout(run("06_freeze", folder.path(), &[]));
+    assert!(text.contains("conv [1, 28, 28] → [16, 13, 13], max_pool 2×2, relu\n"), "{text}");
+    assert!(number_after(&text, "of the logits ") < 1e-4 && number_after(&text, "one image: ") > 0.0, "{text}");
+    assert!(text.contains("4 threads agree"), "{text}");
+}
+
+#[test]
 fn mnist_loop() {
     let folder = tempfile::tempdir().unwrap();
     let text = stdout(run("04_mnist_loop", folder.path(), &["--dataset", "digits", "--samples", "1500"]));

@@ -61,11 +61,12 @@ pub mod prelude {
     #[cfg(feature = "nn")]
     pub use maplet_nn_layers::{
         AdaptiveAvgPool2d, AttentionMasks, AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNorm3d, Checkpoint, Conv1d,
-        Conv2d, Conv3d, ConvTranspose2d, CrossEntropy, Dropout, Dropout2d, Embedding, Flatten, Gelu, GlobalAvgPool,
-        GroupNorm, Gru, Identity, KvCache, LayerNorm, LeakyRelu, LearnedPositions, Linear, Loss, Lstm, MaxPool2d,
-        Module, ModuleDict, ModuleList, MultiheadAttention, Parallel, RecurrentOptions, Relu, Reshape, Residual,
-        RmsNorm, Rnn, RotaryEmbedding, Sequential, Sigmoid, Silu, SinusoidalPositions, Softmax, Tanh, Transformer,
-        TransformerConfig, TransformerMasks, Upsample2d, bce_with_logits, cross_entropy, func, init, l1, mse,
+        Conv2d, Conv3d, ConvTranspose2d, CrossEntropy, Dropout, Dropout2d, Embedding, Flatten, Frozen, Gelu,
+        GlobalAvgPool, GroupNorm, Gru, Identity, KvCache, LayerNorm, LeakyRelu, LearnedPositions, Linear, Loss, Lstm,
+        MaxPool2d, Module, ModuleDict, ModuleList, MultiheadAttention, Parallel, RecurrentOptions, Relu, Reshape,
+        Residual, RmsNorm, Rnn, RotaryEmbedding, Sequential, Session, Sigmoid, Silu, SinusoidalPositions, Softmax,
+        Tanh, Transformer, TransformerConfig, TransformerMasks, Upsample2d, bce_with_logits, cross_entropy, func, init,
+        l1, mse,
     };
     #[cfg(feature = "optim")]
     pub use maplet_optim::{

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use maplet_autograd::{Var, fields};
-use maplet_nn_layers::{Module, Sequential};
+use maplet_nn_layers::{AdaptiveAvgPool2d, Flatten, Graph, Module, Sequential, Value};
 use maplet_tensor::Window2d;
 
 /// The network that began the rush: five convolutions and three dense layers with dropout, for color images.
@@ -74,6 +74,11 @@ impl Module for AlexNet {
     fn forward(&self, x: &Var) -> maplet_nn_layers::Result<Var> {
         let x = self.features.forward(x)?.adaptive_avg_pool([6, 6])?;
         self.classifier.forward(&x.flatten(1)?)
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> maplet_nn_layers::Result<Option<Value>> {
+        let pool = AdaptiveAvgPool2d::new([6, 6])?;
+        graph.chain(&[&self.features, &pool, &Flatten, &self.classifier], x)
     }
 }
 

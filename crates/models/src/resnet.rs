@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 use maplet_autograd::{Var, fields};
-use maplet_nn_layers::{BatchNorm2d, Conv2d, Linear, Module, init};
+use maplet_nn_layers::{BatchNorm2d, Conv2d, GlobalAvgPool, Graph, Linear, MaxPool2d, Module, Relu, Value, init};
 use maplet_tensor::{Activation, Rng, Window2d};
 
 /// A residual network of basic blocks.
@@ -163,6 +163,17 @@ impl Module for BasicBlock {
         };
         Ok(y.add(&shortcut)?.relu())
     }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> maplet_nn_layers::Result<Option<Value>> {
+        let shortcut = match &self.downsample {
+            Some((conv, norm)) => graph.chain(&[conv, norm], x)?,
+            None => Some(x),
+        };
+        let y = graph.chain(&[&self.conv1, &self.bn1, &Relu, &self.conv2, &self.bn2], x)?;
+        let (Some(y), Some(shortcut)) = (y, shortcut) else { return Ok(None) };
+        let Some(sum) = graph.add(y, shortcut) else { return Ok(None) };
+        graph.chain(&[&Relu], sum)
+    }
 }
 
 impl Module for ResNet {
@@ -175,6 +186,18 @@ impl Module for ResNet {
             x = block.forward(&x)?;
         }
         self.fc.forward(&x.mean([2, 3], false)?)
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> maplet_nn_layers::Result<Option<Value>> {
+        let pool = self.pool.map(MaxPool2d::new).transpose()?;
+        let mean = GlobalAvgPool::new();
+        let mut modules: Vec<&dyn Module> = vec![&self.conv1, &self.bn1, &Relu];
+        modules.extend(pool.as_ref().map(|pool| pool as &dyn Module));
+        for block in [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().flatten() {
+            modules.push(block);
+        }
+        modules.extend([&mean as &dyn Module, &self.fc]);
+        graph.chain(&modules, x)
     }
 }
 

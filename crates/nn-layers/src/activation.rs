@@ -9,6 +9,7 @@ use crate::module::Layer;
 use crate::plan::{Draft, Plan};
 use crate::{Error, Result};
 use maplet_autograd::Var;
+use maplet_tensor::frozen::Pointwise;
 use maplet_tensor::{DType, Shape, Tensor};
 
 /// Makes an activation: the layer, with its numbers and their defaults if it has some, its step, and the builder's
@@ -16,7 +17,9 @@ use maplet_tensor::{DType, Shape, Tensor};
 ///
 /// A macro, because thirty activations differ in nothing else; each is what a reader must know of it.
 macro_rules! activation {
-    ($(#[$doc:meta])* pub struct $Layer:ident; $method:ident = |$x:ident| $y:expr $(, part $part:expr)?) => {
+    ($(#[$doc:meta])* pub struct $Layer:ident; $method:ident = |$x:ident| $y:expr
+        $(, part $part:expr)? $(, pointwise $function:expr)?
+    ) => {
         $(#[$doc])*
         #[derive(Debug, Clone)]
         pub struct $Layer;
@@ -30,6 +33,14 @@ macro_rules! activation {
 
             $(fn part(&self) -> $crate::fusion::Part<'_> {
                 $part
+            })?
+
+            $(fn lower(
+                &self,
+                graph: &mut $crate::freeze::Graph,
+                x: $crate::freeze::Value,
+            ) -> $crate::Result<Option<$crate::freeze::Value>> {
+                Ok(Some(graph.pointwise(x, $function)))
             })?
         }
 
@@ -47,7 +58,7 @@ macro_rules! activation {
         }
     };
     ($(#[$doc:meta])* pub struct $Layer:ident { $($(#[$about:meta])* $number:ident = $default:expr),+ $(,)? }
-        $method:ident = |$x:ident| $y:expr
+        $method:ident = |$x:ident| $y:expr $(, pointwise |$layer:ident| $function:expr)?
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -77,6 +88,15 @@ macro_rules! activation {
                 $crate::module::expect_float(stringify!($method), $x)?;
                 $y
             }
+
+            $(fn lower(
+                &self,
+                graph: &mut $crate::freeze::Graph,
+                x: $crate::freeze::Value,
+            ) -> $crate::Result<Option<$crate::freeze::Value>> {
+                let $layer = self;
+                Ok(Some(graph.pointwise(x, $function)))
+            })?
         }
 
         impl $crate::step::Spec for $Layer {
@@ -102,7 +122,7 @@ activation! {
     ///
     /// PyTorch: `nn.ReLU`; Keras: `ReLU`.
     pub struct Relu;
-    relu = |x| Ok(x.relu()), part Part::Relu
+    relu = |x| Ok(x.relu()), part Part::Relu, pointwise Pointwise::Relu
 }
 
 activation! {
@@ -127,7 +147,7 @@ activation! {
         /// The slope on the negative side, 0.01.
         slope = 0.01,
     }
-    leaky_relu = |x| Ok(x.leaky_relu(slope))
+    leaky_relu = |x| Ok(x.leaky_relu(slope)), pointwise |layer| Pointwise::LeakyRelu(layer.slope as f32)
 }
 
 activation! {
@@ -135,7 +155,7 @@ activation! {
     ///
     /// PyTorch: `nn.Sigmoid`; Keras: `activations.sigmoid`.
     pub struct Sigmoid;
-    sigmoid = |x| Ok(x.sigmoid())
+    sigmoid = |x| Ok(x.sigmoid()), pointwise Pointwise::Sigmoid
 }
 
 activation! {
@@ -143,7 +163,7 @@ activation! {
     ///
     /// PyTorch: `nn.Tanh`; Keras: `activations.tanh`.
     pub struct Tanh;
-    tanh = |x| Ok(x.tanh())
+    tanh = |x| Ok(x.tanh()), pointwise Pointwise::Tanh
 }
 
 activation! {
@@ -154,7 +174,7 @@ activation! {
     /// # Reference
     /// Hendrycks & Gimpel (2016), "Gaussian Error Linear Units (GELUs)", eq. 1.
     pub struct Gelu;
-    gelu = |x| Ok(x.gelu())
+    gelu = |x| Ok(x.gelu()), pointwise Pointwise::Gelu
 }
 
 activation! {
@@ -178,7 +198,7 @@ activation! {
     /// Activation Functions", as Swish.
     #[doc(alias = "Swish")]
     pub struct Silu;
-    silu = |x| Ok(x.silu())
+    silu = |x| Ok(x.silu()), pointwise Pointwise::Silu
 }
 
 /// A layer in a [`Sequential`](crate::Sequential) that does one operation an element. It is tried on one number, so

@@ -1,6 +1,7 @@
 //! Activations that are straight or parabolic piece by piece, as layers.
 
 use crate::activation::{activation, expect_that};
+use maplet_tensor::frozen::Pointwise;
 
 activation! {
     /// `min(max(x, 0), 6)`
@@ -10,7 +11,7 @@ activation! {
     /// # Reference
     /// Krizhevsky (2010), "Convolutional Deep Belief Networks on CIFAR-10".
     pub struct Relu6;
-    relu6 = |x| Ok(x.relu6())
+    relu6 = |x| Ok(x.relu6()), pointwise Pointwise::Hardtanh(0.0, 6.0)
 }
 
 activation! {
@@ -36,7 +37,7 @@ activation! {
     hardtanh = |x| {
         expect_that(min < max, "hardtanh", format!("from {min} to {max}"), "put the lower first")?;
         Ok(x.hardtanh(min, max))
-    }
+    }, pointwise |layer| Pointwise::Hardtanh(layer.min as f32, layer.max as f32)
 }
 
 activation! {

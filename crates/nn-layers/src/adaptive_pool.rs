@@ -1,6 +1,7 @@
 //! Pools that are told their output's size: [`AdaptiveAvgPool`], [`AdaptiveMaxPool`], and those that leave one number a
 //! channel, [`GlobalAvgPool`] and [`GlobalMaxPool`].
 
+use crate::freeze::{Graph, Value};
 use crate::module::Layer;
 use crate::plan::{Draft, Plan, batched, expect_spatial};
 use crate::step::{Spec, Step};
@@ -92,6 +93,10 @@ impl<const D: usize> AdaptiveAvgPool<D> {
 impl<const D: usize> Module for AdaptiveAvgPool<D> {
     fn forward(&self, x: &Var) -> Result<Var> {
         Ok(x.adaptive_avg_pool(self.output_size)?)
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        graph.adaptive_avg_pool(x, self.output_size)
     }
 }
 
@@ -191,6 +196,17 @@ impl GlobalAvgPool {
 impl Module for GlobalAvgPool {
     fn forward(&self, x: &Var) -> Result<Var> {
         Ok(x.mean(spatial_axes("global_avg_pool", &x.shape())?.as_slice(), self.keepdims)?)
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        // All spatial axes as one.
+        let shape = graph.shape(x);
+        let (Some(&channels), true) = (shape.first(), shape.rank() > 1) else { return Ok(None) };
+        let flat = Shape::from([channels, shape[1..].iter().product()]);
+        let Some(flat) = graph.view(x, flat) else { return Ok(None) };
+        let Some(mean) = graph.adaptive_avg_pool(flat, OutputSize([Some(1)]))? else { return Ok(None) };
+        let ones = vec![1; if self.keepdims { shape.rank() - 1 } else { 0 }];
+        Ok(graph.view(mean, Shape::new(&[&[channels], &ones[..]].concat())?))
     }
 }
 

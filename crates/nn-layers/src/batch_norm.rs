@@ -1,5 +1,6 @@
 //! [`BatchNorm1d`], [`BatchNorm2d`] and [`BatchNorm3d`]: normalization over a batch.
 
+use crate::freeze::{Graph, Value};
 use crate::norm::{
     bias_on, check_eps, check_momentum, eps, expect_channels, follow, layout, ones, unbiased, weight_on, zeros,
 };
@@ -7,7 +8,7 @@ use crate::plan::{Draft, Plan, expect_spatial, weight_shape};
 use crate::step::{Spec, yes};
 use crate::{Builder, Module, Result, init};
 use maplet_autograd::{Param, State, Var, fields};
-use maplet_tensor::{Activation, Shape, Tensor};
+use maplet_tensor::{Activation, DType, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// Normalizes each channel to mean 0 and variance 1, then scales and shifts it. `D` is the number of axes after the
@@ -152,6 +153,20 @@ impl<const D: usize> BatchNorm<D> {
 impl<const D: usize> Module for BatchNorm<D> {
     fn forward(&self, x: &Var) -> Result<Var> {
         self.forward_with(x, Activation::Identity)
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        let axes = graph.shape(x).rank();
+        let (Some(mean), Some(var)) = (&self.running_mean, &self.running_var) else { return Ok(None) };
+        if axes != D + 1 && !(Self::TAKES_VECTORS && axes == 1) {
+            return Ok(None);
+        }
+        let double = |param: &Option<Param>| param.as_ref().map(|param| param.value().to_dtype(DType::F64));
+        let root = var.value().to_dtype(DType::F64).add_scalar(self.eps).sqrt();
+        let scale = double(&self.weight).unwrap_or_else(|| Tensor::ones(root.shape(), DType::F64)).div(&root)?;
+        let center = mean.value().to_dtype(DType::F64).mul(&scale)?;
+        let shift = double(&self.bias).unwrap_or_else(|| center.zeros_like()).sub(&center)?;
+        Ok(graph.scale(x, scale, shift))
     }
 }
 

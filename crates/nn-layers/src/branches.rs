@@ -1,5 +1,6 @@
 //! [`Residual`] and [`Parallel`]: several ways from one input, joined again.
 
+use crate::freeze::{Graph, Value};
 use crate::module::Layer;
 use crate::{Error, Identity, Module, Result};
 use maplet_autograd::{Item, ItemMut, Path, Var, Visit, fields};
@@ -55,6 +56,12 @@ impl<M: Module, P: Module> Module for Residual<M, P> {
     fn forward(&self, x: &Var) -> Result<Var> {
         let shortcut = self.projection.forward(x).map_err(|error| error.at("projection"))?;
         sum("residual", self.inner.forward(x).map_err(|error| error.at("inner"))?, &shortcut)
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        let Some(shortcut) = self.projection.lower(graph, x)? else { return Ok(None) };
+        let Some(inner) = self.inner.lower(graph, x)? else { return Ok(None) };
+        Ok(graph.add(inner, shortcut))
     }
 }
 
@@ -121,6 +128,24 @@ impl Module for Parallel {
         match self.join {
             Join::Concat(axis) => Ok(Var::concat(&outputs.iter().collect::<Vec<_>>(), axis)?),
             Join::Add => others.iter().try_fold(first.clone(), |total, y| sum("parallel", total, y)),
+        }
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        let mut outputs = Vec::with_capacity(self.branches.len());
+        for (i, branch) in self.branches.iter().enumerate() {
+            outputs.push(graph.layer(&**branch, x).map_err(|error| error.at(format!("branch {i}")))?);
+        }
+        let Some((first, others)) = outputs.split_first() else { return Ok(None) };
+        match self.join {
+            Join::Add => Ok(others.iter().try_fold(*first, |total, y| graph.add(total, *y))),
+            Join::Concat(axis) => {
+                let rank = graph.shape(*first).rank() as isize + 1; // with the batch, as the axis is counted
+                match if axis < 0 { axis + rank } else { axis } {
+                    axis @ 1.. => graph.concat(&outputs, axis as usize - 1),
+                    _ => Ok(None),
+                }
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! [`Checkpoint`]: a part of a model that saves memory for computation.
 
+use crate::freeze::{Graph, Value};
 use crate::{Module, Result};
 use maplet_autograd::{Item, ItemMut, Path, Var, Visit, checkpoint};
 
@@ -50,6 +51,10 @@ impl<M> Checkpoint<M> {
 impl<M: Module + Clone + 'static> Module for Checkpoint<M> {
     fn forward(&self, x: &Var) -> Result<Var> {
         checkpoint(&self.module, [x], |module, [x]| module.forward(&x))
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        self.module.lower(graph, x)
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`Conv`]: the convolution over sequences, images and volumes. The transposed one is in `conv_transpose.rs`, the
 //! separable one in `separable_conv.rs`.
 
+use crate::freeze::{Graph, Value};
 use crate::fusion::Part;
 use crate::init::{self, Fan, Gain};
 use crate::plan::{Draft, Plan, expect_spatial, weight_shape, window_label};
@@ -146,6 +147,13 @@ impl<const D: usize> Module for Conv<D> {
         match (self as &dyn Any).downcast_ref() {
             Some(conv) => Part::Conv2d(conv),
             None => Part::Other,
+        }
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        match self.edges.pads == [(0, 0); D] {
+            true => graph.conv(x, self.weight.value(), self.bias.as_ref().map(Param::value), self.window()),
+            false => Ok(None),
         }
     }
 }

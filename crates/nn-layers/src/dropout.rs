@@ -1,5 +1,6 @@
 //! [`Dropout`] and its relatives: noise that keeps features from leaning on each other.
 
+use crate::freeze::{Graph, Value};
 use crate::module::expect_float;
 use crate::norm::layout;
 use crate::plan::{Draft, Plan};
@@ -163,6 +164,10 @@ macro_rules! dropouts {
             fn forward(&self, $x: &Var) -> Result<Var> {
                 let $self = self;
                 $forward
+            }
+
+            fn lower(&self, _: &mut Graph, x: Value) -> Result<Option<Value>> {
+                Ok(Some(x))
             }
         }
 

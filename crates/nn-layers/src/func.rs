@@ -1,5 +1,6 @@
 //! [`Func`] and [`Identity`]: modules without parameters of their own.
 
+use crate::freeze::{Graph, Value};
 use crate::plan::{Draft, Plan};
 use crate::step::Spec;
 use crate::{Builder, Module, Result};
@@ -50,6 +51,10 @@ fields!(Identity:);
 impl Module for Identity {
     fn forward(&self, x: &Var) -> Result<Var> {
         Ok(x.clone())
+    }
+
+    fn lower(&self, _: &mut Graph, x: Value) -> Result<Option<Value>> {
+        Ok(Some(x))
     }
 }
 

@@ -74,6 +74,7 @@ mod builder;
 mod step;
 mod plan;
 mod fusion;
+mod freeze;
 mod table;
 mod check;
 
@@ -100,6 +101,9 @@ pub use embedding::{Embedding, EmbeddingConfig};
 pub use embedding_bag::{BagMode, EmbeddingBag, EmbeddingBagConfig};
 pub use error::{Error, Result};
 pub use fractional_max_pool::{FractionalMaxPool, FractionalMaxPool2d, FractionalMaxPool3d};
+pub use freeze::{Frozen, Session};
+#[doc(hidden)]
+pub use freeze::{Graph, Value};
 pub use func::{Func, Identity, func};
 #[doc(hidden)]
 pub use fusion::Part;

@@ -1,5 +1,6 @@
 //! [`Linear`]: the dense layer.
 
+use crate::freeze::{Graph, Value};
 use crate::fusion::Part;
 use crate::init::{self, Fan, Gain};
 use crate::plan::{Draft, Plan, weight_shape};
@@ -83,6 +84,10 @@ impl Module for Linear {
 
     fn part(&self) -> Part<'_> {
         Part::Linear(self)
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        graph.linear(x, self.weight.value(), self.bias.as_ref().map(Param::value))
     }
 }
 

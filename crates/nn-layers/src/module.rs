@@ -1,5 +1,6 @@
 //! [`Module`]: what every layer and every model is.
 
+use crate::freeze::{Graph, Value};
 use crate::fusion::Part;
 use crate::{Error, Result};
 use maplet_autograd::{State, Var, Visit, params_mut, states_mut};
@@ -43,6 +44,13 @@ pub trait Module: Visit + Send + Sync {
     fn part(&self) -> Part<'_> {
         Part::Other
     }
+
+    /// Adds what the module does at inference to the ops of a [`Frozen`](crate::Frozen) model, and returns its output;
+    /// nothing, and the module will run by its forward pass.
+    #[doc(hidden)]
+    fn lower(&self, _graph: &mut Graph, _x: Value) -> Result<Option<Value>> {
+        Ok(None)
+    }
 }
 
 impl<M: Module + ?Sized> Module for Box<M> {
@@ -52,6 +60,10 @@ impl<M: Module + ?Sized> Module for Box<M> {
 
     fn part(&self) -> Part<'_> {
         (**self).part()
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        (**self).lower(graph, x)
     }
 }
 

@@ -1,5 +1,6 @@
 //! [`MaxPool`], [`AvgPool`] and [`LpPool`]: sequences, images and volumes made smaller, window by window.
 
+use crate::freeze::{Graph, Value};
 use crate::fusion::Part;
 use crate::module::Layer;
 use crate::plan::{Draft, Plan, expect_spatial, window_label};
@@ -142,6 +143,10 @@ impl<const D: usize> Module for MaxPool<D> {
     fn part(&self) -> Part<'_> {
         (self as &dyn Any).downcast_ref().map_or(Part::Other, Part::MaxPool2d)
     }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        graph.max_pool(x, self.pool)
+    }
 }
 
 impl<const D: usize> Spec for MaxPool<D> {
@@ -171,6 +176,10 @@ impl<const D: usize> AvgPool<D> {
 impl<const D: usize> Module for AvgPool<D> {
     fn forward(&self, x: &Var) -> Result<Var> {
         Ok(x.avg_pool(self.pool)?)
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        graph.avg_pool(x, self.pool)
     }
 }
 

@@ -1,5 +1,6 @@
 //! [`Flatten`], [`Unflatten`] and [`Reshape`]: the same numbers under another shape, for free.
 
+use crate::freeze::{Graph, Value};
 use crate::plan::{Draft, Plan};
 use crate::step::Spec;
 use crate::{Builder, Error, Module, Result};
@@ -63,6 +64,10 @@ impl Module for Flatten {
         let (n, sample) = batch("flatten", x)?;
         Ok(x.reshape([n, sample.iter().product()])?)
     }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        Ok(graph.view(x, Shape::from([graph.shape(x).elements()])))
+    }
 }
 
 impl Spec for Flatten {
@@ -94,6 +99,11 @@ impl FlattenAxes {
 impl Module for FlattenAxes {
     fn forward(&self, x: &Var) -> Result<Var> {
         Ok(x.reshape(self.output(&x.shape())?)?)
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        let output = sample_of("flatten", &graph.shape(x), |whole| self.output(whole));
+        Ok(output.ok().and_then(|output| graph.view(x, output)))
     }
 }
 
@@ -140,6 +150,11 @@ impl Module for Unflatten {
     fn forward(&self, x: &Var) -> Result<Var> {
         Ok(x.reshape(self.output(&x.shape())?)?)
     }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        let output = sample_of("unflatten", &graph.shape(x), |whole| self.output(whole));
+        Ok(output.ok().and_then(|output| graph.view(x, output)))
+    }
 }
 
 impl Spec for Unflatten {
@@ -168,6 +183,10 @@ impl Module for Reshape {
     fn forward(&self, x: &Var) -> Result<Var> {
         let (n, _) = batch("reshape", x)?;
         Ok(x.reshape(with_batch(n, &self.shape)?)?)
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        Ok(graph.view(x, self.shape))
     }
 }
 

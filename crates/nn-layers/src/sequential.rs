@@ -1,6 +1,7 @@
 //! [`Sequential`]: layers in a row, with shapes inferred and a table to look at.
 
 use crate::builder::{Builder, fused_runs};
+use crate::freeze::{Graph, Value};
 use crate::fusion::Fused;
 use crate::module::Layer;
 use crate::plan::batched;
@@ -163,6 +164,17 @@ impl Module for Sequential {
             start += run;
         }
         Ok(y)
+    }
+
+    fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
+        if graph.shape(x) != self.input {
+            return Ok(None);
+        }
+        let mut y = x;
+        for (i, layer) in self.layers.iter().enumerate() {
+            y = graph.layer(&**layer, y).map_err(|error| error.at(self.place(i, 1)))?;
+        }
+        Ok(Some(y))
     }
 }
 

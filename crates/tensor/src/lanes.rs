@@ -29,6 +29,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn replace(self, mask: Self::Mask, yes: Self) -> Self;
     /// Whole numbers from 0 to 255 as the first `count` bytes, at most `WIDTH`.
     unsafe fn store_bytes(self, to: *mut u8, count: usize);
+    /// The greater of each two lanes, NaN if one of them is.
+    unsafe fn greater(self, b: Self) -> Self;
 }
 
 /// A kernel of `f32` that is written once, for lanes of any kind.
@@ -119,6 +121,12 @@ impl<T: Float> Lanes for Plain<T> {
             // SAFETY: the caller promises `count` bytes, at most eight.
             unsafe { to.add(i).write(self.0[i].as_f64() as u8) };
         }
+    }
+
+    #[inline(always)]
+    unsafe fn greater(self, b: Self) -> Self {
+        let greater = |a: T, b: T| if (b > a) | b.is_nan() { b } else { a };
+        Self(std::array::from_fn(|i| greater(self.0[i], b.0[i])))
     }
 }
 
@@ -230,6 +238,15 @@ mod x86 {
                 to.copy_from_nonoverlapping(bytes.as_ptr(), count);
             }
         }
+
+        #[inline(always)]
+        unsafe fn greater(self, b: Self) -> Self {
+            // SAFETY: AVX is there by the trait's contract. The maximum is `b` where one of both is NaN.
+            unsafe {
+                let is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0);
+                Self(_mm256_blendv_ps(_mm256_max_ps(self.0, b.0), self.0, is_nan))
+            }
+        }
     }
 
     /// Sixteen `f32` of AVX-512.
@@ -308,6 +325,15 @@ mod x86 {
         unsafe fn store_bytes(self, to: *mut u8, count: usize) {
             // SAFETY: AVX-512 is there by the trait's contract; `count` bytes of sixteen are written.
             unsafe { _mm512_mask_cvtepi32_storeu_epi8(to.cast(), Self::mask(count), _mm512_cvttps_epi32(self.0)) };
+        }
+
+        #[inline(always)]
+        unsafe fn greater(self, b: Self) -> Self {
+            // SAFETY: AVX-512 is there by the trait's contract. The maximum is `b` where one of both is NaN.
+            unsafe {
+                let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+                Self(_mm512_mask_mov_ps(_mm512_max_ps(self.0, b.0), is_nan, self.0))
+            }
         }
     }
 }

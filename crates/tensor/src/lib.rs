@@ -28,12 +28,14 @@ mod simd;
 mod lanes;
 mod tile;
 mod product;
+mod vector_product;
 mod turn;
 mod array;
 mod display;
 mod serde;
 mod math;
 mod ops;
+pub mod frozen;
 #[doc(hidden)] // for the benchmarks alone
 pub mod peak;
 

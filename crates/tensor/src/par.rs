@@ -4,6 +4,7 @@
 //! the pieces: so every result has the same bits with one thread and with a hundred.
 
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Work below this many nanoseconds stays on the calling thread: waking another one costs 1 to 40 µs.
 const WORTH_SHARING: usize = 20_000;
@@ -96,9 +97,34 @@ pub fn enter<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| work())
 }
 
-/// How many threads work is shared among at most.
+/// How many threads the pool has that this thread is in, or would enter: work is shared among so many at most.
 pub fn threads() -> usize {
     rayon::current_num_threads()
+}
+
+/// Calls `work(memory, i, piece)` for consecutive pieces of `out`, each with one of the memories: as many calls run at
+/// a time as there are memories. Which piece meets which memory is left to chance.
+pub fn lanes<M: Send, T: Send>(
+    memories: &mut [M],
+    out: &mut [T],
+    piece: usize,
+    work: impl Fn(&mut M, usize, &mut [T]) + Sync,
+) {
+    let (lanes, len, next) = (memories.len(), out.len(), AtomicUsize::new(0));
+    let (memories, out) = (Shared::new(memories), Shared::new(out));
+    share(lanes, 1, &|lane| {
+        // SAFETY: each lane is one task, with a memory of its own.
+        let memory = unsafe { memories.slice(lane, 1) };
+        loop {
+            let i = next.fetch_add(1, Relaxed);
+            let start = i.saturating_mul(piece.max(1));
+            if start >= len {
+                break;
+            }
+            // SAFETY: each `i` is drawn once, and pieces do not overlap.
+            work(&mut memory[0], i, unsafe { out.slice(start, piece.max(1).min(len - start)) });
+        }
+    });
 }
 
 /// A pointer that parallel tasks may write through, each to a place of its own.
@@ -150,6 +176,19 @@ mod tests {
             rows.chunks_mut(7).enumerate().for_each(|(i, row)| row.fill((first + i) as u32));
         });
         assert!(out.iter().enumerate().all(|(i, &x)| x == (i / 7) as u32));
+    }
+
+    #[test]
+    fn lanes_cover_everything_once() {
+        for (len, lanes_count) in [(0, 2), (1, 3), (1000, 1), (1003, 2)] {
+            let (mut memories, mut out) = (vec![0usize; lanes_count], vec![0; len]);
+            lanes(&mut memories, &mut out, 10, |drawn, i, piece| {
+                *drawn += 1;
+                piece.iter_mut().for_each(|out| *out += i + 1);
+            });
+            assert_eq!(memories.iter().sum::<usize>(), len.div_ceil(10));
+            assert!(out.iter().enumerate().all(|(at, &out)| out == at / 10 + 1), "{len}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::par::{self, Shared};
 use crate::tensor::Tensor;
 use crate::tile::{Block, Offsets, Start, panel_width, tile_rows};
 use crate::turn::turn;
+use crate::vector_product::{dots, suits};
 use crate::{DType, Shape, Simd, simd};
 use std::ops::Range;
 
@@ -30,7 +31,7 @@ impl<'a, T> Matrix<'a, T> {
         Self { data: self.data, rows: self.columns, columns: self.rows }
     }
 
-    fn check(&self, rows: usize, columns: usize) {
+    pub(crate) fn check(&self, rows: usize, columns: usize) {
         let last = (rows.max(1) - 1) * self.rows + (columns.max(1) - 1) * self.columns;
         assert!(rows * columns == 0 || last < self.data.len(), "a matrix lies in its slice");
     }
@@ -60,6 +61,9 @@ pub(crate) fn product<T: Float>(
     assert_eq!(c.len(), m * n, "C is [m, n]");
     if m * n == 0 {
         return;
+    }
+    if suits([m, k, n], a, b) {
+        return dots([m, k, n], a, b, None, c, accumulate, false);
     }
     if T::DTYPE != DType::F32 || simd() == Simd::Plain {
         return library_product([m, k, n], a, b, c, accumulate);
@@ -120,7 +124,7 @@ pub(crate) fn block_product<T: Float>(
 }
 
 /// `B` cut into panels of `width` columns, each `[k, width]`, the last one filled up with zeros.
-fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
+pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
     let width = panel_width::<T>();
     Tensor::build(Shape::from([n.div_ceil(width), k, width]), |out: &mut [T]| {
         let strip = DEPTH.min(k) * width;
@@ -209,7 +213,7 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
 
 /// `B` as the tile reads it.
 #[derive(Clone, Copy)]
-enum Panels<'a, T> {
+pub(crate) enum Panels<'a, T> {
     /// Panels in memory.
     Laid {
         data: &'a [T],
@@ -229,7 +233,7 @@ impl<'a, T: Float> Panels<'a, T> {
     }
 
     /// Those that [`pack`] made of a matrix of `k` rows.
-    fn packed(data: &'a [T], k: usize) -> Self {
+    pub(crate) fn packed(data: &'a [T], k: usize) -> Self {
         Self::Laid { data, panel: k * panel_width::<T>(), row: panel_width::<T>() }
     }
 
@@ -239,7 +243,7 @@ impl<'a, T: Float> Panels<'a, T> {
     /// # Safety
     /// `a` and the panels hold every element of the product, `c` points to the first of `m` rows of `n` elements, and
     /// nobody else touches the panels' columns of them.
-    unsafe fn multiply(
+    pub(crate) unsafe fn multiply(
         self,
         m: usize,
         a: Matrix<'_, T>,

@@ -81,13 +81,19 @@ pub(crate) fn compare(plan: &Plan<'_>) -> Result<Vec<Value>> {
         let mut theirs = peer.program(&name, plan.python)?;
         theirs.arg(&threads).env("RAYON_NUM_THREADS", &threads);
         let mut theirs = Process::start(&name, theirs)?;
-        let asked = |workload: &String| workload.contains(plan.filter) && theirs.workloads.contains(workload);
+        // A frozen model stands beside what the peer calls a forward pass.
+        let in_theirs = |workload: &str| workload.replace("_frozen_", "_forward_");
+        let asked =
+            |workload: &String| workload.contains(plan.filter) && theirs.workloads.contains(&in_theirs(workload));
         let common: Vec<String> = ours.workloads.iter().filter(|workload| asked(workload)).cloned().collect();
         for workload in common {
             eprintln!("{workload}: {} pairs with {name}", plan.pairs);
             let mut pairs = Vec::with_capacity(plan.pairs);
             for _ in 0..plan.pairs.max(1) {
-                pairs.push((ours.measure(&workload, plan.seconds)?, theirs.measure(&workload, plan.seconds)?));
+                pairs.push((
+                    ours.measure(&workload, plan.seconds)?,
+                    theirs.measure(&in_theirs(&workload), plan.seconds)?,
+                ));
             }
             let of = |pick: fn(&(f64, f64)) -> f64, fraction| percentile(pairs.iter().map(pick).collect(), fraction);
             let ratio: fn(&(f64, f64)) -> f64 = |(ours, theirs)| theirs / ours;
@@ -114,8 +120,9 @@ pub(crate) fn compare(plan: &Plan<'_>) -> Result<Vec<Value>> {
     }
     println!("\n{}", table(["workload", "peer", "ours ms", "theirs ms", "ratio", "spread", "goal"], &cells));
     println!("threads: {threads}; ratio = theirs / ours, the median of the pairs");
-    let trained =
-        rows.iter().filter(|row| row["peer"] == "torch" && !row["name"].as_str().unwrap_or("").contains("forward"));
+    let trained = rows
+        .iter()
+        .filter(|row| row["peer"] == "torch" && row["name"].as_str().is_some_and(|name| name.contains("_b")));
     let logarithms: Vec<f64> = trained.filter_map(|row| Some(row["ratio"].as_f64()?.ln())).collect();
     if logarithms.len() > 1 {
         let mean = (logarithms.iter().sum::<f64>() / logarithms.len() as f64).exp();

@@ -37,7 +37,8 @@ impl Tensor {
     /// Fewer than two axes, inner sizes or batch axes that do not fit, types that differ or are not float.
     ///
     /// # Numerics
-    /// Sums run over at most 256 products at a time, in an order that depends on the sizes alone.
+    /// Sums run over at most 256 products at a time, or in as many partial sums as a vector has lanes, in an order that
+    /// depends on the sizes alone.
     ///
     /// # Example
     /// ```

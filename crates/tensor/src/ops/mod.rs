@@ -32,7 +32,7 @@ pub(crate) mod gather;
 pub(crate) mod gathered;
 pub(crate) mod accumulate;
 pub(crate) mod windows;
-mod pool_planes;
+pub(crate) mod pool_planes;
 pub(crate) mod pool;
 pub(crate) mod resample;
 pub(crate) mod winners;

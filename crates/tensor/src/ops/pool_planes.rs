@@ -154,7 +154,7 @@ fn spread_gapless<T: Float, const SIZE: usize>(x: &mut [T], parts: &[T]) {
 
 impl Even {
     /// Where the first even window's taps are.
-    fn taps(&self) -> impl DoubleEndedIterator<Item = usize> {
+    pub(crate) fn taps(&self) -> impl DoubleEndedIterator<Item = usize> {
         (0..self.taps).map(|tap| self.start + tap * self.step)
     }
 
@@ -164,7 +164,7 @@ impl Even {
     }
 
     /// The windows that do not lie evenly.
-    fn others(&self, count: usize) -> impl Iterator<Item = usize> {
+    pub(crate) fn others(&self, count: usize) -> impl Iterator<Item = usize> {
         (0..self.range.start).chain(self.range.end..count)
     }
 }
