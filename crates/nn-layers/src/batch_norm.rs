@@ -1,6 +1,7 @@
 //! [`BatchNorm1d`], [`BatchNorm2d`] and [`BatchNorm3d`]: normalization over a batch.
 
 use crate::freeze::{Graph, Value};
+use crate::fusion::{Activates, Part};
 use crate::norm::{
     bias_on, check_eps, check_momentum, eps, expect_channels, follow, layout, ones, unbiased, weight_on, zeros,
 };
@@ -155,6 +156,10 @@ impl<const D: usize> Module for BatchNorm<D> {
         self.forward_with(x, Activation::Identity)
     }
 
+    fn part(&self) -> Part<'_> {
+        Part::BatchNorm(self)
+    }
+
     fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
         let axes = graph.shape(x).rank();
         let (Some(mean), Some(var)) = (&self.running_mean, &self.running_var) else { return Ok(None) };
@@ -167,6 +172,12 @@ impl<const D: usize> Module for BatchNorm<D> {
         let center = mean.value().to_dtype(DType::F64).mul(&scale)?;
         let shift = double(&self.bias).unwrap_or_else(|| center.zeros_like()).sub(&center)?;
         Ok(graph.scale(x, scale, shift))
+    }
+}
+
+impl<const D: usize> Activates for BatchNorm<D> {
+    fn activated(&self, x: &Var, activation: Activation) -> Result<Var> {
+        self.forward_with(x, activation)
     }
 }
 

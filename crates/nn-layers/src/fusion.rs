@@ -15,8 +15,15 @@ pub enum Part<'a> {
     Conv2d(&'a Conv2d),
     Linear(&'a Linear),
     MaxPool2d(&'a MaxPool2d),
+    BatchNorm(&'a dyn Activates),
     Relu,
     Other,
+}
+
+/// A layer whose op can do the activation behind it as well.
+#[doc(hidden)]
+pub trait Activates {
+    fn activated(&self, x: &Var, activation: Activation) -> Result<Var>;
 }
 
 /// Neighbors that run as one op.
@@ -24,6 +31,7 @@ pub(crate) enum Fused<'a> {
     ConvReluPool(&'a Conv2d, &'a MaxPool2d),
     ConvRelu(&'a Conv2d),
     LinearRelu(&'a Linear),
+    BatchNormRelu(&'a dyn Activates),
 }
 
 impl<'a> Fused<'a> {
@@ -31,11 +39,12 @@ impl<'a> Fused<'a> {
     pub(crate) fn of(layers: &'a [Box<dyn Layer>]) -> Option<Self> {
         let part = |i: usize| layers.get(i).map_or(Part::Other, |layer| layer.part());
         match [part(0), part(1), part(2)] {
-            [Part::Conv2d(conv), Part::Relu, Part::MaxPool2d(pool)] if is_plain(pool) => {
+            [Part::Conv2d(conv), Part::Relu, Part::MaxPool2d(pool)] if is_plain(pool) && !is_faster_alone(conv) => {
                 Some(Self::ConvReluPool(conv, pool))
             }
             [Part::Conv2d(conv), Part::Relu, _] => Some(Self::ConvRelu(conv)),
             [Part::Linear(linear), Part::Relu, _] => Some(Self::LinearRelu(linear)),
+            [Part::BatchNorm(norm), Part::Relu, _] => Some(Self::BatchNormRelu(norm)),
             _ => None,
         }
     }
@@ -44,7 +53,7 @@ impl<'a> Fused<'a> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::ConvReluPool(..) => 3,
-            Self::ConvRelu(..) | Self::LinearRelu(..) => 2,
+            Self::ConvRelu(..) | Self::LinearRelu(..) | Self::BatchNormRelu(..) => 2,
         }
     }
 
@@ -57,8 +66,24 @@ impl<'a> Fused<'a> {
             }
             Self::ConvRelu(conv) => conv.apply(x, Activation::Relu),
             Self::LinearRelu(linear) => linear.apply(x, Activation::Relu),
+            Self::BatchNormRelu(norm) => norm.activated(x, Activation::Relu),
         }
     }
+}
+
+/// Whether the convolution is of those that minimal filtering makes two to three times faster: more than is gained by
+/// pooling its output while it is in the cache.
+fn is_faster_alone(conv: &Conv2d) -> bool {
+    let (window, channels) = (conv.window(), &conv.weight.shape()[..2]);
+    filters_minimally(window.kernel, window.stride, channels)
+}
+
+/// As the convolution's kernel decides, but for sizes of the input.
+pub(crate) fn filters_minimally<const D: usize>(kernel: [usize; D], stride: [usize; D], channels: &[usize]) -> bool {
+    kernel.ends_with(&[3, 3])
+        && kernel.iter().rev().skip(2).all(|&size| size == 1)
+        && stride == [1; D]
+        && channels.iter().all(|&count| count.is_multiple_of(16))
 }
 
 /// Whether the pool is one that the fused kernel takes: it keeps each window's winner in a byte, two values reserved.
@@ -115,6 +140,17 @@ mod tests {
         check(|| Sequential::input([1, 8, 8]).conv2d(3, 3).relu().max_pool(padded), 3, 2);
         check(|| Sequential::input([1, 20, 20]).conv2d(1, 2).relu().max_pool2d([17, 15]), 2, 2);
         check(|| Sequential::input([2, 7, 6]).conv2d(3, 3).relu().conv2d(2, 2).no_bias().relu(), 3, 2);
+    }
+
+    #[test]
+    fn convolutions_that_are_faster_alone_are_not_pooled_on_the_way() {
+        check(|| Sequential::input([16, 8, 8]).conv2d(16, 3).relu().max_pool2d(2), 2, 2);
+    }
+
+    #[test]
+    fn batch_norm_relu() {
+        check(|| Sequential::input([2, 7, 6]).conv2d(3, 3).no_bias().batch_norm2d().relu(), 3, 2);
+        check(|| Sequential::input([5]).linear(4).batch_norm1d().relu(), 6, 2);
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub use freeze::{Frozen, Session};
 pub use freeze::{Graph, Value};
 pub use func::{Func, Identity, func};
 #[doc(hidden)]
-pub use fusion::Part;
+pub use fusion::{Activates, Part};
 pub use gated::{GeGlu, Glu, ReGlu, SwiGlu};
 pub use gaussian::{GaussianDropout, GaussianNoise};
 pub use group_norm::{GroupNorm, GroupNormConfig};

@@ -30,6 +30,7 @@ mod tile;
 mod product;
 mod vector_product;
 mod turn;
+mod scratch;
 mod array;
 mod display;
 mod serde;

@@ -255,8 +255,8 @@ impl<'a, T: Float> Panels<'a, T> {
     ) {
         let width = panel_width::<T>();
         let loose = matches!(self, Self::Loose(_));
-        let mut memory = Tensor::dirty::<T>(Shape::from([if loose { DEPTH.min(steps.len()) * width } else { 0 }]));
-        let memory = memory.own_slice::<T>();
+        let mut memory = loose.then(|| Tensor::dirty::<T>(Shape::from([DEPTH.min(steps.len()) * width])));
+        let memory = memory.as_mut().map_or(&mut [][..], Tensor::own_slice::<T>);
         for t0 in steps.clone().step_by(DEPTH) {
             let depth = DEPTH.min(steps.end - t0);
             for panel in panels.start..panels.end.min(n.div_ceil(width)) {

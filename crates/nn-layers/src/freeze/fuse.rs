@@ -2,6 +2,7 @@
 
 use super::graph::{Graph, Node, Op, Weighted};
 use crate::Result;
+use crate::fusion::filters_minimally;
 use maplet_tensor::frozen::Pointwise;
 use maplet_tensor::{DType, Pool, Shape, Tensor, Window3d};
 
@@ -41,8 +42,10 @@ impl Node {
             {
                 weighted.fold(scale, shift)?;
             }
-            (Op::Conv(weighted, _, pooled @ [1, 1, 1]), Op::MaxPool(pool))
-                if is_plain(pool) && weighted.then.is_none_or(Pointwise::is_monotone) =>
+            (Op::Conv(weighted, window, pooled @ [1, 1, 1]), Op::MaxPool(pool))
+                if is_plain(pool)
+                    && weighted.then.is_none_or(Pointwise::is_monotone)
+                    && !filters_minimally(window.kernel, window.stride, &weighted.weight.shape()[..2]) =>
             {
                 *pooled = pool.window.kernel;
             }

@@ -2,20 +2,26 @@
 
 use super::pooled_tile::{PooledTile, WINDOW};
 use super::{Pointwise, tasks};
-use crate::ops::gather::{DEPTH, NS_PER_MAC, check_offsets};
+use crate::ops::gather::{DEPTH, NS_PER_MAC, Panels, check_offsets};
 use crate::ops::geometry::{Conv, Volume, area};
+use crate::ops::winograd::{Winograd, Work};
 use crate::par::Shared;
+use crate::scratch;
 use crate::simd::vectorized;
 use crate::tile::{Block, Offsets, Start, panel_width};
 use crate::turn::turn_into;
 use crate::{DType, Error, Float, Result, Shape, Tensor, Window3d};
 
-/// Sums that are computed and turned at once: they stay in the first cache, on the stack.
-const SUMS: usize = 4096;
+/// Sums that are computed and turned at once where the tile pools them: they stay in the first cache.
+const POOLED_SUMS: usize = 4096;
+/// And elsewhere: many positions share a panel of the weights while it is in the caches.
+const SUMS: usize = 32_768;
 /// Channels of the output that are computed at once.
 const CHANNELS: usize = 128;
+/// Positions of a sample from which on Winograd's tiles are enough to share the weights.
+const LEAST: usize = 64;
 /// The most positions in a window of the pool.
-const POOL: usize = SUMS / CHANNELS;
+const POOL: usize = POOLED_SUMS / CHANNELS;
 
 /// `then(max_pool(conv(x, weight) + bias))` for samples of one shape; sequences and images are volumes whose leading
 /// sizes are 1.
@@ -23,8 +29,10 @@ pub struct FrozenConv {
     conv: Conv,
     /// The sizes of a sample's volumes with their padding.
     volume: Volume,
-    /// For each group `[panels, taps, width]`.
-    weights: Tensor,
+    /// For each group `[taps, o]`.
+    weights: Panels,
+    /// The faster way, if there is one, with the transformed weights of each group.
+    winograd: Option<(Winograd, Vec<Tensor>)>,
     bias: Option<Tensor>,
     /// Offsets of the positions, those of one window of the pool side by side.
     positions: Vec<usize>,
@@ -65,8 +73,13 @@ impl FrozenConv {
         let volume = conv.padded_volume();
         let (all, taps) = (conv.positions(volume), conv.taps(volume));
         let positions = in_windows(conv.output, pool, pooled).into_iter().map(|at| all[at]).collect();
-        let weights = pack(&conv, weight.slice_of());
-        Ok(Self { volume, weights, bias: bias.cloned(), positions, taps, pool, pooled, then, conv })
+        let weights = conv.packed_weights::<f32>(weight);
+        let tiled = Winograd::suits(&conv, [conv.c_group, conv.o_group], conv.output, false);
+        let winograd = tiled.filter(|_| pool == [1; 3] && area(conv.output) >= LEAST).map(|winograd| {
+            let transformed = (0..conv.groups).map(|part| winograd.weights(weights.part(part).data())).collect();
+            (winograd, transformed)
+        });
+        Ok(Self { volume, weights, winograd, bias: bias.cloned(), positions, taps, pool, pooled, then, conv })
     }
 
     /// The elements of a sample of the input.
@@ -129,10 +142,14 @@ impl FrozenConv {
 
     /// The convolution of samples that are `from` elements apart and have their padding.
     fn gather(&self, x: &[f32], from: usize, y: &mut [f32], alone: bool) {
+        if let Some((winograd, weights)) = &self.winograd {
+            return self.in_tiles(winograd, weights, x, y, alone);
+        }
         let Conv { o, groups, c_group, o_group, .. } = self.conv;
         let (window, plane) = (area(self.pool), area(self.pooled));
         let kept = if self.pools_in_registers() { 1 } else { window }; // sums of a window
-        let strip = (SUMS / (o_group.min(CHANNELS) * kept)).clamp(1, plane.max(1));
+        let len = if self.pools_in_registers() { POOLED_SUMS } else { SUMS };
+        let strip = (len / (o_group.min(CHANNELS) * kept)).clamp(1, plane.max(1));
         let strip_cost = (strip * window * self.taps.len() * o_group) as f64 * NS_PER_MAC;
         // Several strips a task: the cut depends on the sizes alone.
         let piece = strip * ((10_000.0 / strip_cost) as usize).max(1);
@@ -142,25 +159,51 @@ impl FrozenConv {
         tasks(n * groups * pieces, strip_cost * (piece / strip) as f64, alone, |task| {
             let (n, part, first) = (task / pieces / groups, task / pieces % groups, task % pieces * piece);
             let x = &x[n * from + part * c_group * area(self.volume)..];
-            let mut sums = [0.0; SUMS];
-            for p0 in (first..plane.min(first + piece)).step_by(strip) {
-                let count = strip.min(plane - p0).min(first + piece - p0);
-                for j0 in (0..o_group).step_by(CHANNELS) {
-                    let channels = CHANNELS.min(o_group - j0);
-                    self.sums(x, part, p0..p0 + count, j0..j0 + channels, &mut sums);
-                    if window > 1 && !self.pools_in_registers() {
-                        keep_greatest(&mut sums[..count * window * channels], window, channels);
+            scratch::of_thread(len, |sums| {
+                for p0 in (first..plane.min(first + piece)).step_by(strip) {
+                    let count = strip.min(plane - p0).min(first + piece - p0);
+                    for j0 in (0..o_group).step_by(CHANNELS) {
+                        let channels = CHANNELS.min(o_group - j0);
+                        self.sums(x, part, p0..p0 + count, j0..j0 + channels, sums);
+                        if window > 1 && !self.pools_in_registers() {
+                            keep_greatest(&mut sums[..count * window * channels], window, channels);
+                        }
+                        let sums = &mut sums[..count * channels];
+                        if let Some(then) = self.then {
+                            then.apply(sums);
+                        }
+                        let to = y.start().wrapping_add((n * o + part * o_group + j0) * plane + p0);
+                        // SAFETY: these outputs in these channels of sample n are this task's alone, and lie in y.
+                        unsafe { turn_into([count, channels], sums, channels, to, plane) };
                     }
-                    let sums = &mut sums[..count * channels];
-                    if let Some(then) = self.then {
-                        then.apply(sums);
-                    }
-                    let to = y.start().wrapping_add((n * o + part * o_group + j0) * plane + p0);
-                    // SAFETY: these outputs in these channels of sample n are this task's alone, and lie in y.
-                    unsafe { turn_into([count, channels], sums, channels, to, plane) };
                 }
-            }
+            });
         });
+    }
+
+    fn in_tiles(&self, winograd: &Winograd, weights: &[Tensor], x: &[f32], y: &mut [f32], alone: bool) {
+        let Conv { o, groups, o_group, .. } = self.conv;
+        let samples = y.len() / (o * area(self.pooled)).max(1);
+        let y = Shared::new(y);
+        for (part, weights) in weights.iter().enumerate() {
+            let work = Work {
+                plan: winograd,
+                images: x,
+                frame: [self.volume[1], self.volume[2]],
+                of: [groups, part],
+                weights: weights.slice_of(),
+                bias: self.bias.as_ref().map(|bias| &bias.slice_of::<f32>()[part * o_group..][..o_group]),
+                finish: &|pixels| {
+                    if let Some(then) = self.then {
+                        then.apply(pixels);
+                    }
+                },
+            };
+            tasks(winograd.strips(samples), winograd.cost(), alone, |strip| {
+                // SAFETY: each strip is one task's alone.
+                scratch::of_thread(winograd.memory(), |memory| unsafe { work.strip(strip, samples, memory, &y) });
+            });
+        }
     }
 
     /// Whether the tile takes the greatest of each window before it writes anything.
@@ -176,15 +219,15 @@ impl FrozenConv {
         part: usize,
         windows: std::ops::Range<usize>,
         channels: std::ops::Range<usize>,
-        sums: &mut [f32; SUMS],
+        sums: &mut [f32],
     ) {
         let (width, steps) = (panel_width::<f32>(), self.taps.len());
         let rows = &self.positions[windows.start * area(self.pool)..windows.end * area(self.pool)];
         check_offsets(x, rows, &self.taps);
         let kept = if self.pools_in_registers() { rows.len() / WINDOW } else { rows.len() };
-        assert!(kept * channels.len() <= SUMS && channels.start.is_multiple_of(width));
-        let weights = self.weights.slice_of::<f32>();
-        let first_panel = part * self.conv.o_group.div_ceil(width) + channels.start / width;
+        assert!(kept * channels.len() <= sums.len() && channels.start.is_multiple_of(width));
+        let weights = self.weights.part(part).data::<f32>();
+        let first_panel = channels.start / width;
         let bias = self.bias.as_ref().map(|bias| &bias.slice_of::<f32>()[part * self.conv.o_group + channels.start..]);
         for (panel, j) in (0..channels.len()).step_by(width).enumerate() {
             let panel = &weights[(first_panel + panel) * steps * width..][..steps * width];
@@ -219,19 +262,6 @@ impl FrozenConv {
             }
         }
     }
-}
-
-/// For each group the weight as `[panels, taps, width]`, zeros behind the last channel.
-fn pack(conv: &Conv, weight: &[f32]) -> Tensor {
-    let (width, taps) = (panel_width::<f32>(), conv.c_group * area(conv.window.kernel));
-    let panels = conv.o_group.div_ceil(width);
-    Tensor::build(Shape::from([conv.groups, panels, taps, width]), |out: &mut [f32]| {
-        for (at, out) in out.iter_mut().enumerate() {
-            let (j, t, panel) = (at % width, at / width % taps, at / width / taps);
-            let (part, o) = (panel / panels, panel % panels * width + j);
-            *out = if o < conv.o_group { weight[(part * conv.o_group + o) * taps + t] } else { 0.0 };
-        }
-    })
 }
 
 /// The places of a volume, window by window.
@@ -312,6 +342,8 @@ mod tests {
         check([2, 4, 6], [3, 6, 7], Window3d::new(2).padding(1).groups(2), [2, 1, 3]);
         check([2, 300, 5], [1, 1, 9], Window3d::new([1, 1, 3]).padding([0, 0, 2]).dilation([1, 1, 2]), [1; 3]);
         check([1, 2, 150], [1, 1, 7], Window3d::new([1, 1, 2]), [1, 1, 3]);
+        check([3, 32, 48], [1, 10, 13], plain.padding([0, 1, 1]).groups(1), [1; 3]); // in Winograd's tiles
+        check([2, 32, 32], [1, 12, 12], plain.groups(2), [1; 3]);
     }
 
     #[test]

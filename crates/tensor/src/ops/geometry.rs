@@ -228,6 +228,11 @@ impl<'a, T: Float> Framed<'a, T> {
         }));
     }
 
+    /// All images, after [`frame_all`](Self::frame_all).
+    pub(crate) fn data(&self) -> &[T] {
+        self.whole.as_ref().map_or(self.x, Tensor::slice_of)
+    }
+
     fn is_bare(&self) -> bool {
         self.from == self.volume
     }

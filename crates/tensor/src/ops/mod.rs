@@ -24,7 +24,7 @@ pub(crate) mod matmul;
 pub(crate) mod conv;
 mod conv_weight;
 mod depthwise;
-mod winograd;
+pub(crate) mod winograd;
 mod conv_transpose;
 mod unfold;
 pub(crate) mod geometry;

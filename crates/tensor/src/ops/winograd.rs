@@ -18,6 +18,7 @@ use crate::ops::gather::{DEPTH, NS_PER_MAC, Panels};
 use crate::ops::geometry::{Conv, Framed, Volume};
 use crate::ops::matmul::{Activation, finish};
 use crate::par::{self, Shared};
+use crate::scratch::pieces;
 use crate::tile::{Block, Offsets, Start, panel_width};
 use crate::turn::{turn, turn_into};
 use crate::{DType, Shape, Simd, Tensor, simd};
@@ -40,22 +41,31 @@ pub(crate) struct Winograd {
 }
 
 impl Winograd {
-    /// If the convolution of such channels, with an output of this size, gains by it.
+    /// If the convolution of such channels, with an output of this size, gains by it, even with weights that are
+    /// transformed for it alone.
     pub(crate) fn of(conv: &Conv, dtype: DType, channels: [usize; 2], output: Volume, flipped: bool) -> Option<Self> {
+        let tiles = conv.n * output[1].div_ceil(4) * output[2].div_ceil(4);
+        (tiles >= WORTH && dtype == DType::F32).then(|| Self::suits(conv, channels, output, flipped)).flatten()
+    }
+
+    /// If the convolution gains by it, its weights transformed once for all.
+    pub(crate) fn suits(conv: &Conv, channels: [usize; 2], output: Volume, flipped: bool) -> Option<Self> {
         let window = conv.window;
         let plain = window.kernel == [1, 3, 3] && window.stride == [1; 3] && window.dilation == [1; 3];
         let frame_fits = window.padding[0] == 0 && window.padding[1] <= 2 && window.padding[2] <= 2;
         let whole = channels.iter().all(|&count| count > 0 && count.is_multiple_of(16));
-        let tiles = conv.n * output[1].div_ceil(4) * output[2].div_ceil(4);
         // Half-empty tiles at the border cost as much as full ones.
         let filled = 5 * output[1] * output[2] >= 3 * 16 * output[1].div_ceil(4) * output[2].div_ceil(4);
-        let exact = channels[0] <= MOST_CHANNELS;
-        let gains = plain && frame_fits && whole && exact && output[0] == 1 && tiles >= WORTH && filled;
-        (gains && dtype == DType::F32 && is_on()).then_some(Self { channels, output: [output[1], output[2]], flipped })
+        let gains = plain && frame_fits && whole && channels[0] <= MOST_CHANNELS && output[0] == 1 && filled;
+        (gains && output[1] * output[2] > 0 && is_on()).then_some(Self {
+            channels,
+            output: [output[1], output[2]],
+            flipped,
+        })
     }
 
     /// The kernels of one group, transformed: `[panel, point, c, width]`, from panels `[panel, c · 9, width]`.
-    fn weights(&self, panels: &[f32]) -> Tensor {
+    pub(crate) fn weights(&self, panels: &[f32]) -> Tensor {
         let ([c, o], width) = (self.channels, panel_width::<f32>());
         let count = o.div_ceil(width);
         Tensor::build(Shape::from([count, POINTS, c, width]), |out: &mut [f32]| {
@@ -79,24 +89,59 @@ impl Winograd {
         activation: Activation,
         out: &mut [f32],
     ) {
-        let ([c, o], [h, w]) = (self.channels, self.output);
-        let [down, across] = [h.div_ceil(4), w.div_ceil(4)];
+        let width = panel_width::<f32>();
         input.frame_all(images);
         let out = Shared::new(out);
-        let lines = TILES.div_ceil(across);
-        let strips = (images * down).div_ceil(lines);
         for group in 0..groups {
             let weights = self.weights(packed.part(group).data());
-            let weights = weights.slice_of::<f32>();
-            let framed = input.images(0..images, group, &mut []);
-            let cost = (lines * across * POINTS * c * o) as f64 * NS_PER_MAC * 1.3;
-            par::tasks(strips, cost, |strip| {
-                let strip = Strip { plan: self, first: strip * lines, count: lines.min(images * down - strip * lines) };
-                let bias = bias.map(|bias| &bias[group * o..][..o]);
-                // SAFETY: each line of tiles is one task's alone.
-                unsafe { strip.run(&framed, input.volume, weights, bias, activation, &out, [groups, group]) };
+            let work = Work {
+                plan: self,
+                images: input.data(),
+                frame: [input.volume[1], input.volume[2]],
+                of: [groups, group],
+                weights: weights.slice_of(),
+                bias: bias.map(|bias| &bias[group * self.channels[1]..][..self.channels[1]]),
+                finish: &|pixels| {
+                    if activation != Activation::Identity {
+                        finish(pixels, width, None, activation);
+                    }
+                },
+            };
+            par::tasks(self.strips(images), self.cost(), |strip| {
+                let mut memory = Tensor::dirty::<f32>(Shape::from([self.memory()]));
+                // SAFETY: each strip is one task's alone.
+                unsafe { work.strip(strip, images, memory.own_slice(), &out) };
             });
         }
+    }
+
+    /// Lines of tiles that are worked on together.
+    fn lines(&self) -> usize {
+        TILES.div_ceil(self.output[1].div_ceil(4))
+    }
+
+    /// Parts of so many images.
+    pub(crate) fn strips(&self, images: usize) -> usize {
+        (images * self.output[0].div_ceil(4)).div_ceil(self.lines())
+    }
+
+    /// Nanoseconds of a strip, about.
+    pub(crate) fn cost(&self) -> f64 {
+        let tiles = self.lines() * self.output[1].div_ceil(4);
+        (tiles * POINTS * self.channels[0] * self.channels[1]) as f64 * NS_PER_MAC * 1.3
+    }
+
+    /// The sizes of the memory of a strip: a line's pixels with channels innermost, its transforms, their products, and
+    /// a line of the output.
+    fn sizes(&self) -> [usize; 4] {
+        let (across, width, c) = (self.output[1].div_ceil(4), panel_width::<f32>(), self.channels[0]);
+        let tiles = self.lines() * across;
+        [6 * (4 * across + 2) * c, POINTS * tiles * c, POINTS * tiles * width, 16 * across * width]
+    }
+
+    /// The elements of scratch that a strip needs.
+    pub(crate) fn memory(&self) -> usize {
+        self.sizes().iter().sum()
     }
 }
 
@@ -106,54 +151,56 @@ fn is_on() -> bool {
     simd() != Simd::Plain && *ON.get_or_init(|| std::env::var("MAPLET_WINOGRAD").as_deref() != Ok("off"))
 }
 
-/// Some lines of tiles, counted through all images.
-struct Strip<'a> {
-    plan: &'a Winograd,
-    first: usize,
-    count: usize,
+/// What the strips of one group have in common.
+pub(crate) struct Work<'a> {
+    pub(crate) plan: &'a Winograd,
+    /// `[image, group, c, ..frame]`
+    pub(crate) images: &'a [f32],
+    /// Height and width with the padding.
+    pub(crate) frame: [usize; 2],
+    /// So many groups, and which of them.
+    pub(crate) of: [usize; 2],
+    /// Transformed.
+    pub(crate) weights: &'a [f32],
+    pub(crate) bias: Option<&'a [f32]>,
+    /// What happens to some pixels at last.
+    pub(crate) finish: &'a (dyn Fn(&mut [f32]) + Sync),
 }
 
-impl Strip<'_> {
+impl Work<'_> {
+    /// Computes strip `number` of so many images.
+    ///
     /// # Safety
-    /// Nobody else touches the strip's lines of `out`.
-    unsafe fn run(
-        &self,
-        framed: &[&[f32]],
-        [_, frame_h, frame_w]: Volume,
-        weights: &[f32],
-        bias: Option<&[f32]>,
-        activation: Activation,
-        out: &Shared<f32>,
-        [groups, group]: [usize; 2],
-    ) {
-        let ([c, o], [h, w]) = (self.plan.channels, self.plan.output);
-        let [down, across] = [h.div_ceil(4), w.div_ceil(4)];
-        let (tiles, columns, width) = (self.count * across, 4 * across + 2, panel_width::<f32>());
-        let memory = |shape: &[usize]| Tensor::dirty::<f32>(Shape::of(shape));
-        let (mut turned, mut points) = (memory(&[6, columns, c]), memory(&[POINTS, tiles, c]));
-        let (mut products, mut pixels) = (memory(&[POINTS, tiles, width]), memory(&[4, 4 * across, width]));
-        let (turned, points) = (turned.own_slice::<f32>(), points.own_slice::<f32>());
-        let (products, pixels) = (products.own_slice::<f32>(), pixels.own_slice::<f32>());
-        for line in 0..self.count {
-            let (image, y) = ((self.first + line) / down, (self.first + line) % down * 4);
+    /// Nobody else touches its lines of `out: [image, group, o, h, w]`, which has all of them.
+    pub(crate) unsafe fn strip(&self, number: usize, images: usize, memory: &mut [f32], out: &Shared<f32>) {
+        let ([c, o], [h, w], lines) = (self.plan.channels, self.plan.output, self.plan.lines());
+        let ([down, across], [frame_h, frame_w]) = ([h.div_ceil(4), w.div_ceil(4)], self.frame);
+        let [groups, group] = self.of;
+        let first = number * lines;
+        let count = lines.min(images * down - first);
+        let (tiles, columns, width) = (count * across, 4 * across + 2, panel_width::<f32>());
+        let [turned, points, products, pixels] = pieces(memory, self.plan.sizes());
+        for line in 0..count {
+            let (image, y) = ((first + line) / down, (first + line) % down * 4);
+            let frame = &self.images[(image * groups + group) * c * frame_h * frame_w..];
             for (row, turned) in turned.chunks_exact_mut(columns * c).enumerate() {
                 let there = if y + row < frame_h { frame_w.min(columns) } else { 0 };
                 if there > 0 {
-                    turn([c, there], &framed[image][(y + row) * frame_w..], frame_h * frame_w, turned, c);
+                    turn([c, there], &frame[(y + row) * frame_w..], frame_h * frame_w, turned, c);
                 }
                 turned[there * c..].fill(0.0);
             }
             with_lanes(Tiles { turned, columns, c, to: &mut points[line * across * c..], across, apart: tiles * c });
         }
         for j0 in (0..o).step_by(width) {
-            let count = width.min(o - j0);
+            let kept = width.min(o - j0);
             for point in 0..POINTS {
-                let weights = &weights[(j0 / width * POINTS + point) * c * width..][..c * width];
+                let weights = &self.weights[(j0 / width * POINTS + point) * c * width..][..c * width];
                 for t0 in (0..c).step_by(DEPTH) {
                     let block = Block {
                         rows: tiles,
                         steps: DEPTH.min(c - t0),
-                        columns: count,
+                        columns: kept,
                         a: points[point * tiles * c + t0..].as_ptr(),
                         a_rows: Offsets::Stride(c),
                         a_steps: Offsets::Stride(1),
@@ -167,19 +214,17 @@ impl Strip<'_> {
                     unsafe { block.run() };
                 }
             }
-            for line in 0..self.count {
-                let (image, y) = ((self.first + line) / down, (self.first + line) % down * 4);
+            for line in 0..count {
+                let (image, y) = ((first + line) / down, (first + line) % down * 4);
                 let products = &products[line * across * width..];
-                let bias = bias.map(|bias| &bias[j0..][..count]);
-                with_lanes(Pixels { products, apart: tiles * width, width, count, across, bias, to: pixels });
-                if activation != Activation::Identity {
-                    finish(pixels, width, None, activation);
-                }
+                let bias = self.bias.map(|bias| &bias[j0..][..kept]);
+                with_lanes(Pixels { products, apart: tiles * width, width, count: kept, across, bias, to: pixels });
+                (self.finish)(pixels);
                 let plane = ((image * groups + group) * o + j0) * h * w;
                 for (row, pixels) in pixels.chunks_exact(4 * across * width).enumerate().take(h - y) {
                     let to = out.start().wrapping_add(plane + (y + row) * w);
                     // SAFETY: these rows of the planes are this strip's alone.
-                    unsafe { turn_into([w, count], pixels, width, to, h * w) };
+                    unsafe { turn_into([w, kept], pixels, width, to, h * w) };
                 }
             }
         }

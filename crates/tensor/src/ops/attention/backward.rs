@@ -1,10 +1,11 @@
 //! The backward loop of attention: scores are computed again, block by block, from the logarithms of their sums.
 
-use super::kernel::{KEYS, Kernel, QUERIES, Tile, pieces, scratch, turn_rows};
+use super::kernel::{KEYS, Kernel, QUERIES, Tile, scratch, turn_rows};
 use super::rows::{AttentionMath, row_products, weigh};
 use super::{Place, Plan};
 use crate::par::{self, Shared};
 use crate::product::{Matrix, block_product};
+use crate::scratch::pieces;
 use crate::{Shape, Tensor};
 use std::ops::Range;
 

@@ -8,6 +8,7 @@ use super::Plan;
 use super::rows::{AttentionMath, Dropout, LANES, drop_weights, exponentials, scale_rows};
 use crate::par::{self, Shared};
 use crate::product::{Matrix, block_product};
+use crate::scratch::pieces;
 use crate::turn::turn;
 use crate::{Shape, Tensor};
 
@@ -66,14 +67,6 @@ pub(super) struct Tile {
 /// Memory of a task, from the pool: pieces of so many elements each.
 pub(super) fn scratch<T: AttentionMath>(sizes: &[usize]) -> Tensor {
     Tensor::dirty::<T>(Shape::of(&[sizes.iter().sum()]))
-}
-
-pub(super) fn pieces<const N: usize, T>(mut rest: &mut [T], sizes: [usize; N]) -> [&mut [T]; N] {
-    sizes.map(|size| {
-        let (piece, after) = std::mem::take(&mut rest).split_at_mut(size);
-        rest = after;
-        piece
-    })
 }
 
 impl<T: AttentionMath> Kernel<'_, T> {
