@@ -276,9 +276,21 @@ impl Graph {
         let around = |i: usize| elements(i) + self.nodes[i].inputs.iter().map(|&input| elements(input)).sum::<usize>();
         let widest = (0..self.nodes.len()).filter(|&i| self.is_op(i)).map(around).max().unwrap_or(1);
         let most = (BLOCK_BYTES / (4 * widest.max(1))).clamp(1, BLOCK);
+        // Weights are read once a block: as long as they weigh more than what the samples leave behind, take more samples.
+        let all: usize = (0..self.nodes.len()).filter(|&i| self.is_op(i)).map(elements).sum();
+        let most = most.max((self.weights() / all.max(1)).min(BLOCK / 2));
         let most = if most > 8 { most / 8 * 8 } else { most };
         let even = self.batch.div_ceil(self.batch.div_ceil(most));
         if even > 8 { even.next_multiple_of(8) } else { even }
+    }
+
+    /// The elements of all weights.
+    fn weights(&self) -> usize {
+        let weights = self.nodes.iter().map(|node| match &node.op {
+            Op::Conv(weighted, ..) | Op::Linear(weighted) => weighted.weight.len(),
+            _ => 0,
+        });
+        weights.sum()
     }
 
     /// Where the value of each node with a kernel is, and the slots' sizes for a sample. A slot is used again once
