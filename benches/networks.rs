@@ -11,8 +11,8 @@ use crate::{Result, Step};
 
 /// Something to time.
 pub struct Workload {
-    /// `<network>_b<batch>` for a training step, `<network>_forward_<batch>` for a forward pass, `<network>_frozen_<batch>`
-    /// for one of the frozen model.
+    /// `<network>_b<batch>` for a training step, `<network>_forward_<batch>` for a forward pass,
+    /// `<network>_frozen_<batch>` for one of the frozen model.
     pub name: String,
     /// Floating-point operations of one step.
     pub flops: f64,

@@ -73,7 +73,8 @@ impl Var {
         record_fused("group_norm", y, [self, weight, bias], kernel, twin)
     }
 
-    /// `activation((x − mean) / √(var + eps) · weight + bias)` for each channel, with the statistics of this very batch.
+    /// `activation((x − mean) / √(var + eps) · weight + bias)` for each channel, with the statistics of this very
+    /// batch.
     ///
     /// Also returns the mean and the *biased* variance of each channel, for running statistics.
     ///

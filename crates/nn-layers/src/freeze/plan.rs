@@ -276,7 +276,7 @@ impl Graph {
         let around = |i: usize| elements(i) + self.nodes[i].inputs.iter().map(|&input| elements(input)).sum::<usize>();
         let widest = (0..self.nodes.len()).filter(|&i| self.is_op(i)).map(around).max().unwrap_or(1);
         let most = (BLOCK_BYTES / (4 * widest.max(1))).clamp(1, BLOCK);
-        // Weights are read once a block: as long as they weigh more than what the samples leave behind, take more samples.
+        // Weights are read once a block: while they weigh more than what the samples leave behind, take more samples.
         let all: usize = (0..self.nodes.len()).filter(|&i| self.is_op(i)).map(elements).sum();
         let most = most.max((self.weights() / all.max(1)).min(BLOCK / 2));
         let most = if most > 8 { most / 8 * 8 } else { most };

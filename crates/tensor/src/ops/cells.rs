@@ -3,8 +3,8 @@
 //! Each gets `gates`, the products of the input and of the state before, and leaves the gates' values there for the
 //! adjoint. The loop over steps and rows is in `recurrent.rs`.
 //!
-//! Rows are cut in parts by `split_at` alone: an array's `map` may stay a call, and then the compiler does not know that
-//! the parts are equally long, and finishes each vector loop by a scalar one.
+//! Rows are cut in parts by `split_at` alone: an array's `map` may stay a call, and then the compiler does not know
+//! that the parts are equally long, and finishes each vector loop by a scalar one.
 
 use crate::math::Math;
 use crate::simd::vectorized;

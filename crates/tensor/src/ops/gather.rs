@@ -88,7 +88,7 @@ pub(crate) fn gather_product<T: Float>(
     assert_eq!(sums.len(), images.len() * rows.len() * count);
     let width = panel_width::<T>();
     let panels = panels.data::<T>();
-    assert!(columns.start % width == 0 && columns.end.div_ceil(width) * steps.len() * width <= panels.len());
+    assert!(columns.start.is_multiple_of(width) && columns.end.div_ceil(width) * steps.len() * width <= panels.len());
     for j0 in columns.clone().step_by(width) {
         let panel = &panels[j0 * steps.len()..]; // panel j0 / width has steps · width elements
         for t0 in (0..steps.len().max(1)).step_by(DEPTH) {

@@ -6,7 +6,7 @@
 //!
 //! # Numerics
 //! The transforms make errors larger than those of plain sums: of normal random numbers in `c` channels, at most
-//! `3 · √c · ε` of the largest output (the tests' bound, 4e-7 · √c), which is used up to 512 channels, where it is 8e-6.
+//! `3 · √c · ε` of the largest output (the tests' bound, 4e-7 · √c). It is used up to 512 channels, where that is 8e-6.
 //! `MAPLET_WINOGRAD=off` in the environment leaves it out, and so does double precision.
 //!
 //! # Reference
