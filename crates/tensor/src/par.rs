@@ -97,6 +97,12 @@ pub fn enter<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| work())
 }
 
+/// Calls `work` once in each thread of the pool, and in this one.
+pub(crate) fn everywhere(work: impl Fn() + Sync) {
+    rayon::broadcast(|_| work());
+    work();
+}
+
 /// How many threads the pool has that this thread is in, or would enter: work is shared among so many at most.
 pub fn threads() -> usize {
     rayon::current_num_threads()

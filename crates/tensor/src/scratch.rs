@@ -1,5 +1,6 @@
 //! Memory that kernels need for a moment.
 
+use crate::par;
 use std::cell::RefCell;
 
 /// The first elements of a memory in pieces of these sizes.
@@ -9,6 +10,11 @@ pub(crate) fn pieces<const N: usize, T>(mut rest: &mut [T], sizes: [usize; N]) -
         rest = after;
         piece
     })
+}
+
+/// Lets each thread of the pool, and this one, have so many elements for [`of_thread`] from the beginning.
+pub(crate) fn prepare(len: usize) {
+    par::everywhere(|| of_thread(len, |_| ()));
 }
 
 /// Calls `work` with so many elements that this thread keeps for its next call: nothing is locked, and after the first

@@ -27,7 +27,8 @@ use std::sync::Arc;
 ///
 /// Convolutions, linear layers, pools, batch norms, the common activations, changes of shape, dropout,
 /// [`Residual`](crate::Residual) and [`Parallel`](crate::Parallel) have kernels. Whatever else is among the layers runs
-/// by its own `forward`, which takes memory from the pool of tensors; [`steps`](Self::steps) says which.
+/// by its own `forward`, which takes memory from the pool of tensors; [`steps`](Self::steps) says which. Convolutions
+/// keep scratch for each thread: one outside of the pool takes it with its first call.
 ///
 /// # Example
 /// ```

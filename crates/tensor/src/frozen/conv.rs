@@ -79,6 +79,7 @@ impl FrozenConv {
             let transformed = (0..conv.groups).map(|part| winograd.weights(weights.part(part).data())).collect();
             (winograd, transformed)
         });
+        scratch::prepare(winograd.as_ref().map_or(SUMS, |(winograd, _)| winograd.memory()));
         Ok(Self { volume, weights, winograd, bias: bias.cloned(), positions, taps, pool, pooled, then, conv })
     }
 

@@ -32,7 +32,7 @@ impl FrozenPool {
         Ok(Self::mean_of(Windows::of_pool(["frozen_avg_pool"; 3], shape(sample), pool)?))
     }
 
-    /// [`Tensor::adaptive_avg_pool`](crate::Tensor::adaptive_avg_pool) of samples of `[c, d, h, w]`.
+    /// The mean of evenly shared places of samples of `[c, d, h, w]`.
     ///
     /// # Errors
     /// A size of 0.
