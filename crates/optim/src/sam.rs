@@ -100,7 +100,11 @@ impl<O: Optimizer> Optimizer for Sam<O> {
         for ((_, param), before) in params_mut(objective.model()).into_iter().zip(before) {
             param.set_value(before)?;
         }
-        let (mut found, (_, above)) = (Grads::default(), above?);
+        let (mut found, (loss, above)) = (Grads::default(), above?);
+        if !loss.is_finite() {
+            let what = format!("the loss is {loss} at the distance of the radius {}", self.radius);
+            return Err(Error::new(NAME, what, "use a smaller radius or learning rate; the weights are as before"));
+        }
         for (_, param) in params(objective.model()) {
             above.of(param).into_iter().for_each(|grad| found.set(param, grad.clone()));
         }

@@ -97,7 +97,7 @@ impl<T: Float> Block<'_, T> {
     /// # Safety
     /// As there; the list has as many places as there are steps.
     pub(crate) unsafe fn run_listed(&self, b_rows: &[usize]) {
-        debug_assert!(b_rows.len() >= self.steps);
+        assert!(b_rows.len() >= self.steps, "a row for each step");
         // SAFETY: the caller's promise.
         unsafe { self.run_on(Some(b_rows)) }
     }

@@ -26,6 +26,9 @@ impl Conv {
     ) -> Tensor {
         let taps = self.taps(input.volume);
         let part_len = taps.len() * self.o_group;
+        if part_len == 0 {
+            return Tensor::zeros(self.w_shape, T::DTYPE);
+        }
         if part_len >= LARGE && self.n * positions.len() * self.o_group <= SMALL_DY {
             return self.by_taps(input, &taps, positions, &dy);
         }

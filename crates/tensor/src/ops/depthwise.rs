@@ -120,7 +120,7 @@ impl Layout {
     fn new(conv: &Conv) -> Self {
         let window = conv.window;
         let [depth, height, width] = conv.padded_volume();
-        let stride = window.stride[2];
+        let stride = window.stride[2].min(width.max(1)); // beyond the row there is one output, whatever the stride
         let columns = width.div_ceil(stride);
         let volume = [depth, height, columns * stride];
         let pitch = pitches(volume);

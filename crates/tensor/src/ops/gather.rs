@@ -36,6 +36,9 @@ impl Panels {
         let panels = columns.div_ceil(width);
         let part_len = panels * steps * width;
         let data = Tensor::build(Shape::from([parts, panels, steps, width]), |out: &mut [T]| {
+            if out.is_empty() {
+                return; // no columns or no steps
+            }
             let out = Shared::new(out);
             let chunk = (64 / unit.max(1)).max(1) * unit.max(1);
             let chunks = steps.div_ceil(chunk);
@@ -85,6 +88,7 @@ pub(crate) fn gather_product<T: Float>(
 ) {
     images.iter().for_each(|image| check_offsets(image, rows, steps));
     let count = columns.len();
+    assert!(bias.is_none_or(|bias| bias.len() >= columns.end), "a bias for each column");
     assert_eq!(sums.len(), images.len() * rows.len() * count);
     let width = panel_width::<T>();
     let panels = panels.data::<T>();

@@ -62,6 +62,7 @@ impl<T: Float> Gathered<'_, T> {
     ///
     /// The cut depends on sizes alone, and no sum is cut.
     pub(crate) fn run(mut self, out: &mut [T]) {
+        assert_eq!(out.len(), self.images * self.groups * self.channels * self.plane, "a place for every pixel");
         if out.is_empty() {
             return;
         }

@@ -248,6 +248,7 @@ impl<'a, T: Float> Framed<'a, T> {
         let at = |image: usize, volume| (image * self.groups + group) * self.channels * area(volume);
         let [from, to] = [self.from, self.volume].map(|volume| self.channels * area(volume));
         match &self.whole {
+            _ if to == 0 => images.map(|_| &[][..]).collect(), // no channels: still as many images
             None if self.is_bare() => images.map(|image| &self.x[at(image, self.from)..][..from]).collect(),
             Some(whole) => images.map(|image| &whole.slice_of()[at(image, self.volume)..][..to]).collect(),
             None => {

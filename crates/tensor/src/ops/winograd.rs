@@ -26,8 +26,10 @@ use std::sync::OnceLock;
 
 /// Numbers of a transformed tile.
 const POINTS: usize = 36;
-/// Tiles whose transforms stay in the second cache.
+/// Tiles whose transforms stay in the second cache, with up to 64 channels.
 const TILES: usize = 48;
+/// The most tiles in a line, which is never cut: wider images would need too much scratch.
+const WIDEST: usize = 128;
 /// From so many tiles of a batch on, the transform of the weights pays for itself (measured on the layers of ResNets).
 const WORTH: usize = 48;
 /// Sums of more products would be too inexact.
@@ -57,6 +59,7 @@ impl Winograd {
         // Half-empty tiles at the border cost as much as full ones.
         let filled = 5 * output[1] * output[2] >= 3 * 16 * output[1].div_ceil(4) * output[2].div_ceil(4);
         let gains = plain && frame_fits && whole && channels[0] <= MOST_CHANNELS && output[0] == 1 && filled;
+        let gains = gains && output[2] <= 4 * WIDEST;
         (gains && output[1] * output[2] > 0 && is_on()).then_some(Self {
             channels,
             output: [output[1], output[2]],
@@ -89,7 +92,8 @@ impl Winograd {
         activation: Activation,
         out: &mut [f32],
     ) {
-        let width = panel_width::<f32>();
+        let (width, [_, o], [h, w]) = (panel_width::<f32>(), self.channels, self.output);
+        assert_eq!(out.len(), images * groups * o * h * w, "a place for every pixel");
         input.frame_all(images);
         let out = Shared::new(out);
         for group in 0..groups {
