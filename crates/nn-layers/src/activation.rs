@@ -95,7 +95,8 @@ macro_rules! activation {
                 x: $crate::freeze::Value,
             ) -> $crate::Result<Option<$crate::freeze::Value>> {
                 let $layer = self;
-                Ok(Some(graph.pointwise(x, $function)))
+                let function: Option<maplet_tensor::frozen::Pointwise> = ($function).into();
+                Ok(function.map(|function| graph.pointwise(x, function)))
             })?
         }
 

@@ -37,7 +37,7 @@ activation! {
     hardtanh = |x| {
         expect_that(min < max, "hardtanh", format!("from {min} to {max}"), "put the lower first")?;
         Ok(x.hardtanh(min, max))
-    }, pointwise |layer| Pointwise::Hardtanh(layer.min as f32, layer.max as f32)
+    }, pointwise |layer| (layer.min < layer.max).then_some(Pointwise::Hardtanh(layer.min as f32, layer.max as f32))
 }
 
 activation! {

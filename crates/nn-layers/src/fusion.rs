@@ -5,7 +5,7 @@
 use crate::module::Layer;
 use crate::{Conv2d, Linear, MaxPool2d, Module, Result};
 use maplet_autograd::Var;
-use maplet_tensor::{Activation, Window2d};
+use maplet_tensor::{Activation, Window, Window2d};
 
 /// What a layer is, as far as the table is concerned.
 #[doc(hidden)]
@@ -74,16 +74,20 @@ impl<'a> Fused<'a> {
 /// Whether the convolution is of those that minimal filtering makes two to three times faster: more than is gained by
 /// pooling its output while it is in the cache.
 fn is_faster_alone(conv: &Conv2d) -> bool {
-    let (window, channels) = (conv.window(), &conv.weight.shape()[..2]);
-    filters_minimally(window.kernel, window.stride, channels)
+    filters_minimally(&conv.window(), &conv.weight.shape())
 }
 
-/// As the convolution's kernel decides, but for sizes of the input.
-pub(crate) fn filters_minimally<const D: usize>(kernel: [usize; D], stride: [usize; D], channels: &[usize]) -> bool {
+/// As the convolution's kernel decides, but for the sizes of the input, its type, and what the machine can do.
+pub(crate) fn filters_minimally<const D: usize>(window: &Window<D>, weight: &[usize]) -> bool {
+    let Window { kernel, stride, padding, dilation, groups } = window;
+    let whole = |count: usize| count > 0 && count.is_multiple_of(16);
     kernel.ends_with(&[3, 3])
         && kernel.iter().rev().skip(2).all(|&size| size == 1)
-        && stride == [1; D]
-        && channels.iter().all(|&count| count.is_multiple_of(16))
+        && (stride, dilation) == (&[1; D], &[1; D])
+        && padding.iter().all(|&padding| padding <= 2)
+        && whole(weight[0] / groups)
+        && whole(weight[1])
+        && weight[1] <= 512
 }
 
 /// Whether the pool is one that the fused kernel takes: it keeps each window's winner in a byte, two values reserved.
@@ -145,6 +149,10 @@ mod tests {
     #[test]
     fn convolutions_that_are_faster_alone_are_not_pooled_on_the_way() {
         check(|| Sequential::input([16, 8, 8]).conv2d(16, 3).relu().max_pool2d(2), 2, 2);
+        // These are not.
+        let dilated = Window2d::new(3).dilation(2);
+        check(|| Sequential::input([16, 9, 9]).conv(16, dilated).relu().max_pool2d(2), 2, 1);
+        check(|| Sequential::input([32, 6, 6]).conv(16, Window2d::new(3).groups(2)).relu().max_pool2d(2), 2, 1);
     }
 
     #[test]

@@ -234,3 +234,10 @@ fn later_training_does_not_reach_a_frozen_model() {
     }
     assert_eq!(frozen.session().run(&x).unwrap(), &before);
 }
+
+#[test]
+fn what_a_layer_refuses_is_not_frozen() {
+    let turned = maplet_nn_layers::Hardtanh::new().min(1.0).max(-1.0);
+    let text = Frozen::new(&turned, [1, 3]).err().unwrap().to_string();
+    assert!(text.ends_with("hardtanh: from 1 to -1; help: put the lower first"), "{text}");
+}

@@ -47,9 +47,10 @@ pub fn step_closure<M: Visit, E: From<Error>>(
 ) -> Result<f64, E> {
     let mut closure = Closure { model, evaluate, error: None };
     let result = optimizer.step_with(&mut closure);
-    match closure.error {
-        Some(error) => Err(error),
-        None => Ok(result?),
+    match (result, closure.error) {
+        (Ok(loss), _) => Ok(loss), // also if the optimizer coped with a failed evaluation
+        (Err(_), Some(error)) => Err(error),
+        (Err(error), None) => Err(error.into()),
     }
 }
 

@@ -188,6 +188,20 @@ fn a_step_that_one_part_of_a_partition_refuses_changes_nothing() {
 
 /// Equation 2 of the paper, around gradient descent.
 #[test]
+fn sam_does_not_step_by_what_is_not_finite() {
+    let (mut model, mut sam) = (model(), Sam::new(Sgd::new(0.1), 0.2));
+    let (before, mut evaluations) = (numbers(&model), 0);
+    let result = step_closure(&mut sam, &mut model, |model| {
+        evaluations += 1;
+        Ok::<_, maplet_optim::Error>((if evaluations == 1 { 1.0 } else { f64::INFINITY }, grads(model, &[0.7])))
+    });
+    let expected = "sam: the loss is inf at the distance of the radius 0.2; \
+                    help: use a smaller radius or learning rate; the weights are as before";
+    assert_eq!(result.unwrap_err().to_string(), expected);
+    assert_eq!((evaluations, numbers(&model), sam.steps()), (2, before, 0));
+}
+
+#[test]
 fn sam_steps_by_the_gradients_above() {
     let samples = [0.7, 1.3];
     for adaptive in [false, true] {

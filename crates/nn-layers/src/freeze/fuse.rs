@@ -45,7 +45,7 @@ impl Node {
             (Op::Conv(weighted, window, pooled @ [1, 1, 1]), Op::MaxPool(pool))
                 if is_plain(pool)
                     && weighted.then.is_none_or(Pointwise::is_monotone)
-                    && !filters_minimally(window.kernel, window.stride, &weighted.weight.shape()[..2]) =>
+                    && !filters_minimally(window, &weighted.weight.shape()) =>
             {
                 *pooled = pool.window.kernel;
             }

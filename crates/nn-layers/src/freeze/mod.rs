@@ -23,7 +23,8 @@ use std::sync::Arc;
 /// [`Session`], of which each thread has one.
 ///
 /// The model is left as it was; what it learns later does not reach this. Results are those of its `forward` outside of
-/// any pass, but for rounding.
+/// any pass, but for rounding; infinities and NaN may reach further where a convolution is filtered minimally, as
+/// [`Tensor::conv`](maplet_tensor::Tensor::conv) says. Input is `F32`: a model that begins with ids cannot be frozen.
 ///
 /// Convolutions, linear layers, pools, batch norms, the common activations, changes of shape, dropout,
 /// [`Residual`](crate::Residual) and [`Parallel`](crate::Parallel) have kernels. Whatever else is among the layers runs

@@ -69,6 +69,10 @@ impl FrozenConv {
         if area(pool) == 0 || area(pool) > POOL {
             return Err(Error::value(OP, format!("a pool of {pool:?}"), "use 1 to 32 positions"));
         }
+        if conv.o * conv.c * area(conv.input) == 0 {
+            let what = format!("a sample of {sample:?} and {} output channels", conv.o);
+            return Err(Error::value(OP, what, "every size must be 1 or more"));
+        }
         let pooled = Window3d::pool(pool).output(OP, conv.output)?;
         let volume = conv.padded_volume();
         let (all, taps) = (conv.positions(volume), conv.taps(volume));
@@ -354,6 +358,10 @@ mod tests {
         };
         let weight = Tensor::zeros([2, 1, 1, 1, 1], DType::F32);
         assert_eq!(text(&weight, [1, 0, 2]), "frozen_conv: a pool of [1, 0, 2]; help: use 1 to 32 positions");
+        let empty = FrozenConv::new([1, 1, 0, 5], &weight, None, Window3d::new(1).padding(1), [1; 3], None);
+        let expected =
+            "frozen_conv: a sample of [1, 1, 0, 5] and 2 output channels; help: every size must be 1 or more";
+        assert_eq!(empty.err().unwrap().to_string(), expected);
         let double = Tensor::zeros([2, 1, 1, 1, 1], DType::F64);
         assert_eq!(text(&double, [1; 3]), "frozen_conv: expects f32, got f64; help: convert with to_dtype");
     }

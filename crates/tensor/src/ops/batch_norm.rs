@@ -28,7 +28,7 @@ impl Tensor {
             let of_plane = |_, at: Range<usize>| x[at].chunks(PART).map(moments).fold(Moments::default(), Moments::join);
             planes.two::<T, _>(of_plane, |_, planes| {
                 let Moments { count, mean, squares } = planes.fold(Moments::default(), Moments::join);
-                [mean, squares / count]
+                [if count > 0.0 { mean } else { f64::NAN }, squares / count] // of nothing there is neither
             })
         })
     }
@@ -361,6 +361,15 @@ mod tests {
                 let found = dot(grads[i].as_ref().unwrap(), &direction);
                 assert!((found - difference).abs() < 1e-6 * difference.abs().max(1.0), "{i}: {found} {difference}");
             }
+        }
+    }
+
+    #[test]
+    fn nothing_has_no_moments() {
+        for shape in [[0, 2, 20], [1, 2, 0]] {
+            let (mean, var) = Tensor::zeros(shape, crate::DType::F64).channel_moments().unwrap();
+            let all_nan = |x: &Tensor| x.len() == 2 && x.as_slice::<f64>().unwrap().iter().all(|x| x.is_nan());
+            assert!(all_nan(&mean) && all_nan(&var), "{shape:?}");
         }
     }
 
