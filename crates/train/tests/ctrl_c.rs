@@ -40,10 +40,11 @@ fn the_first_ctrl_c_ends_the_training() {
     }
     let signal = StopSignal::on_ctrl_c().unwrap();
     let mut trainer = trainer(0.25, ());
-    // The signal arrives when the system likes: some of these many epochs later.
+    // The signal arrives when the system likes: some of these many epochs later, in one or between two.
     let options = quiet(10_000_000).callback(PressAt(3)).stop_signal(signal.clone());
     let history = trainer.fit(&twos(2), options).unwrap();
-    assert!(history.stopped.is_some_and(|why| why.starts_with("stopped in epoch ")));
+    let why = history.stopped.unwrap();
+    assert!(why.starts_with("stopped in epoch ") || why.starts_with("stopped before epoch "), "{why}");
     assert!(trainer.steps() >= 3 && signal.is_requested());
     signal.clear();
     assert!(!StopSignal::on_ctrl_c().unwrap().is_requested()); // the same flag
