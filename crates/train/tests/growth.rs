@@ -17,7 +17,7 @@ static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
 
 /// What a step may take besides tensors, and gives back: nodes, closures, lists of gradients and of offsets. (Tensors
 /// are not given back: what they take is seen in what is held.)
-const BOOKKEEPING: usize = 256 << 10;
+const BOOKKEEPING: usize = 128 << 10;
 
 /// What lists may grow that are kept from step to step.
 const LIST: usize = 64 << 10;
