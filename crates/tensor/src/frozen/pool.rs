@@ -113,6 +113,17 @@ mod tests {
     use crate::{Rng, Tensor, Window3d};
 
     #[test]
+    fn the_mean_of_a_large_plane_keeps_its_digits() {
+        const PLANE: usize = 112 * 112;
+        let pool = FrozenPool::adaptive_mean([1, 1, 1, PLANE], [1, 1, 1].into()).unwrap();
+        let mut y = [0.0];
+        pool.run(&vec![0.1; PLANE], &mut y, true);
+        // Sixteen lanes of sums: a sixteenth of the plane's roundings each. One chain of sums is beyond it.
+        let bound = 0.1 * (PLANE / 16) as f32 * f32::EPSILON;
+        assert!((y[0] - 0.1).abs() <= bound, "{}", y[0]);
+    }
+
+    #[test]
     fn equals_the_ops() {
         let mut rng = Rng::new(5);
         for (size, pool) in [

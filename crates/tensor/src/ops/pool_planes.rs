@@ -1,8 +1,10 @@
 //! The loops of the pools over one plane: for each row of the output, over the rows of the input that it sees.
 //!
 //! Along a row most windows lie evenly (`Even`). They are taken tap by tap, so that neighboring windows are the lanes
-//! of a vector; those at the border are taken one by one. Either way each output meets its elements in their order.
+//! of a vector; those at the border are taken one by one. Either way each output meets its elements in their order, but
+//! for the mean of a whole row, which is summed in lanes.
 
+use super::norm::lanes;
 use super::windows::{Even, Windows};
 use crate::Float;
 use crate::simd::vectorized;
@@ -44,6 +46,13 @@ vectorized! {
             let (rows, counted) = windows.rows(i);
             for u in rows {
                 let x = &x[u * width..][..width];
+                if let [span] = columns[..]
+                    && span.step == 1
+                {
+                    let x = &x[span.start..span.end];
+                    y[0] += T::from_f64(lanes(x.len(), #[inline(always)] |v| x[v]));
+                    continue;
+                }
                 for j in even.others(columns.len()) {
                     columns[j].places().for_each(|v| y[j] += x[v]);
                 }
