@@ -3,7 +3,7 @@
 use super::pooled_tile::{PooledTile, WINDOW};
 use super::{Pointwise, tasks};
 use crate::ops::gather::{DEPTH, NS_PER_MAC, Panels, check_offsets};
-use crate::ops::geometry::{Conv, Volume, area};
+use crate::ops::geometry::{Conv, Volume, area, in_windows, place};
 use crate::ops::winograd::{Winograd, Work};
 use crate::par::Shared;
 use crate::scratch;
@@ -131,17 +131,11 @@ impl FrozenConv {
 
     /// Copies each volume of `x` into the middle of one of zeros.
     fn pad(&self, x: &[f32], out: &mut [f32], alone: bool) {
-        let ([_, h, w], [_, to_h, to_w], [z0, y0, x0]) = (self.conv.input, self.volume, self.conv.window.padding);
-        let shared = Shared::new(out);
-        let (from, to) = (area(self.conv.input), area(self.volume));
+        let (input, corner, shared) = (self.conv.input, self.conv.window.padding, Shared::new(out));
+        let (from, to) = (area(input), area(self.volume));
         tasks(x.len() / from, to as f64 * 0.1, alone, |i| {
             // SAFETY: each volume is one task's alone.
-            let out = unsafe { shared.slice(i * to, to) };
-            out.fill(0.0);
-            for (row, x) in x[i * from..][..from].chunks(w).enumerate() {
-                let start = ((row / h + z0) * to_h + row % h + y0) * to_w + x0;
-                out[start..][..w].copy_from_slice(x);
-            }
+            place(&x[i * from..][..from], input, unsafe { shared.slice(i * to, to) }, self.volume, corner);
         });
     }
 
@@ -267,19 +261,6 @@ impl FrozenConv {
             }
         }
     }
-}
-
-/// The places of a volume, window by window.
-fn in_windows([_, h, w]: Volume, [kd, kh, kw]: Volume, [pd, ph, pw]: Volume) -> Vec<usize> {
-    let mut places = Vec::with_capacity(pd * ph * pw * kd * kh * kw);
-    for at in 0..pd * ph * pw {
-        let (i, j, k) = (at / (ph * pw), at / pw % ph, at % pw);
-        for place in 0..kd * kh * kw {
-            let (a, b, c) = (place / (kh * kw), place / kw % kh, place % kw);
-            places.push(((i * kd + a) * h + j * kh + b) * w + k * kw + c);
-        }
-    }
-    places
 }
 
 vectorized! {

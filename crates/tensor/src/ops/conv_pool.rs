@@ -6,7 +6,7 @@
 
 use crate::dtype::dispatch_float;
 use crate::ops::gather::{NS_PER_MAC, gather_product};
-use crate::ops::geometry::{Conv, Volume, area};
+use crate::ops::geometry::{Conv, Volume, area, in_windows};
 use crate::ops::winners::{CUT, keep, win};
 use crate::par::{self, Shared};
 use crate::turn::turn;
@@ -192,9 +192,8 @@ impl Fused {
 
     /// The places in the convolution's output plane, window by window.
     fn natural(&self) -> Vec<usize> {
-        let ([kh, kw], [ph, pw], ow) = (self.kernel, self.pooled, self.conv.output[2]);
-        let window = move |i: usize, j: usize| (0..kh * kw).map(move |at| (i * kh + at / kw) * ow + j * kw + at % kw);
-        (0..ph).flat_map(|i| (0..pw).flat_map(move |j| window(i, j))).collect()
+        let ([kh, kw], [ph, pw]) = (self.kernel, self.pooled);
+        in_windows(self.conv.output, [1, kh, kw], [1, ph, pw])
     }
 
     /// The offsets of these places in the padded input.

@@ -223,7 +223,7 @@ impl<'a, T: Float> Framed<'a, T> {
         let (from, to) = (area(self.from), area(self.volume));
         self.whole = Some(Tensor::build(Shape::from([images, channels, d, h, w]), |out: &mut [T]| {
             par::rows(out, to.max(1), to as f64 * 0.2, |first, out| {
-                self.place(&self.x[first * from..][..out.len() / to * from], out);
+                place(&self.x[first * from..][..out.len() / to * from], self.from, out, self.volume, self.corner);
             });
         }));
     }
@@ -253,24 +253,37 @@ impl<'a, T: Float> Framed<'a, T> {
             Some(whole) => images.map(|image| &whole.slice_of()[at(image, self.volume)..][..to]).collect(),
             None => {
                 let memory = memory.chunks_exact_mut(to.max(1));
-                let place = |(image, out): (usize, &'m mut [T])| {
-                    self.place(&self.x[at(image, self.from)..][..from], out);
+                let framed = |(image, out): (usize, &'m mut [T])| {
+                    place(&self.x[at(image, self.from)..][..from], self.from, out, self.volume, self.corner);
                     &*out
                 };
-                images.zip(memory).map(place).collect()
+                images.zip(memory).map(framed).collect()
             }
         }
     }
+}
 
-    /// Copies volumes into the middle of volumes of zeros.
-    fn place(&self, x: &[T], out: &mut [T]) {
-        let ([_, h, w], corner, to) = (self.from, self.corner, self.volume);
-        out.fill(T::zero());
-        for (x, out) in x.chunks_exact(area(self.from).max(1)).zip(out.chunks_exact_mut(area(to).max(1))) {
-            for (row, x) in x.chunks_exact(w).enumerate() {
-                let start = ((row / h + corner[0]) * to[1] + row % h + corner[1]) * to[2] + corner[2];
-                out[start..][..w].copy_from_slice(x);
-            }
+/// Copies volumes of size `from` into volumes of zeros of size `to`, at `corner`.
+pub(crate) fn place<T: Float>(x: &[T], from: Volume, out: &mut [T], to: Volume, corner: Volume) {
+    let [_, h, w] = from;
+    out.fill(T::zero());
+    for (x, out) in x.chunks_exact(area(from).max(1)).zip(out.chunks_exact_mut(area(to).max(1))) {
+        for (row, x) in x.chunks_exact(w).enumerate() {
+            let start = ((row / h + corner[0]) * to[1] + row % h + corner[1]) * to[2] + corner[2];
+            out[start..][..w].copy_from_slice(x);
         }
     }
+}
+
+/// The places of a volume, window by window, for windows of `kernel` that lie side by side, `count` along each axis.
+pub(crate) fn in_windows([_, h, w]: Volume, [kd, kh, kw]: Volume, [pd, ph, pw]: Volume) -> Vec<usize> {
+    let mut places = Vec::with_capacity(pd * ph * pw * kd * kh * kw);
+    for at in 0..pd * ph * pw {
+        let (i, j, k) = (at / (ph * pw), at / pw % ph, at % pw);
+        for place in 0..kd * kh * kw {
+            let (a, b, c) = (place / (kh * kw), place / kw % kh, place % kw);
+            places.push(((i * kd + a) * h + j * kh + b) * w + k * kw + c);
+        }
+    }
+    places
 }

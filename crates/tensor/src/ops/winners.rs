@@ -2,9 +2,9 @@
 //!
 //! Channels are innermost, so that they are the lanes of vectors.
 
-use crate::lanes::{Lanes, Plain};
+use crate::lanes::{Job, Lanes, Plain, with_lanes};
 use crate::simd::vectorized;
-use crate::{DType, Float, Simd, simd};
+use crate::{DType, Float};
 
 /// The ReLU cut this element: it passes no gradient.
 pub(crate) const CUT: u8 = u8::MAX;
@@ -31,17 +31,9 @@ pub(crate) fn win<T: Float>(
         places: places.as_mut_ptr(),
         sizes: [windows, window, channels, stride],
     };
-    #[cfg(target_arch = "x86_64")]
     if T::DTYPE == DType::F32 {
         let Task { sums, best, places, sizes } = task;
-        let task = Task { sums: sums.cast::<f32>(), best: best.cast::<f32>(), places, sizes };
-        match simd() {
-            // SAFETY: `T` is `f32`, the instructions exist, and the slices are long enough by the assertions above.
-            Simd::Avx512 => return unsafe { x86::avx512(task) },
-            // SAFETY: as above.
-            Simd::Avx2 => return unsafe { x86::avx2(task) },
-            Simd::Plain => {}
-        }
+        return with_lanes(Task { sums: sums.cast(), best: best.cast(), places, sizes }); // `T` is `f32`
     }
     // SAFETY: plain code runs everywhere; the slices are long enough by the assertions above.
     unsafe { run::<Plain<T>>(task) }
@@ -57,21 +49,11 @@ struct Task<T> {
     sizes: [usize; 4],
 }
 
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::{Task, run};
-    use crate::lanes::{Avx2, Avx512};
-
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-    pub(super) unsafe fn avx512(task: Task<f32>) {
-        // SAFETY: the features are enabled here; the rest is the caller's promise.
-        unsafe { run::<Avx512>(task) }
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn avx2(task: Task<f32>) {
-        // SAFETY: as above.
-        unsafe { run::<Avx2>(task) }
+impl Job for Task<f32> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes<Item = f32>>(self) {
+        // SAFETY: the caller has these instructions, and `win` checked the lengths.
+        unsafe { run::<L>(self) }
     }
 }
 

@@ -58,13 +58,9 @@ impl Winograd {
         let whole = channels.iter().all(|&count| count > 0 && count.is_multiple_of(16));
         // Half-empty tiles at the border cost as much as full ones.
         let filled = 5 * output[1] * output[2] >= 3 * 16 * output[1].div_ceil(4) * output[2].div_ceil(4);
-        let gains = plain && frame_fits && whole && channels[0] <= MOST_CHANNELS && output[0] == 1 && filled;
-        let gains = gains && output[2] <= 4 * WIDEST;
-        (gains && output[1] * output[2] > 0 && is_on()).then_some(Self {
-            channels,
-            output: [output[1], output[2]],
-            flipped,
-        })
+        let in_bounds = channels[0] <= MOST_CHANNELS && output[0] == 1 && (1..=4 * WIDEST).contains(&output[2]);
+        let gains = plain && frame_fits && whole && in_bounds && filled && output[1] > 0;
+        (gains && is_on()).then_some(Self { channels, output: [output[1], output[2]], flipped })
     }
 
     /// The kernels of one group, transformed: `[panel, point, c, width]`, from panels `[panel, c · 9, width]`.
