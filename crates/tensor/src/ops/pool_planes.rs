@@ -2,12 +2,15 @@
 //!
 //! Along a row most windows lie evenly (`Even`). They are taken tap by tap, so that neighboring windows are the lanes
 //! of a vector; those at the border are taken one by one. Either way each output meets its elements in their order, but
-//! for the mean of a whole row, which is summed in lanes.
+//! for the mean of a long row, which is summed in lanes.
 
 use super::norm::lanes;
 use super::windows::{Even, Windows};
 use crate::Float;
 use crate::simd::vectorized;
+
+/// From this many elements on a row is summed in lanes.
+const LONG: usize = 64;
 
 vectorized! {
     /// The first greatest element of each window, and its place; NaN counts as greatest.
@@ -48,6 +51,7 @@ vectorized! {
                 let x = &x[u * width..][..width];
                 if let [span] = columns[..]
                     && span.step == 1
+                    && span.start + LONG <= span.end
                 {
                     let x = &x[span.start..span.end];
                     y[0] += T::from_f64(lanes(x.len(), #[inline(always)] |v| x[v]));
