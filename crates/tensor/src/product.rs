@@ -9,6 +9,7 @@ use crate::tile::{Block, Offsets, Start, panel_width, tile_rows};
 use crate::turn::turn;
 use crate::vector_product::{dots, suits};
 use crate::{DType, Shape, Simd, simd};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// A matrix somewhere in a slice: element `[i, j]` is `data[i · rows + j · columns]`.
@@ -158,6 +159,35 @@ fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize
     turn([count, depth], &b.data[j0 * b.columns + t0..], b.columns, out, width);
 }
 
+/// How many rows and panels a task takes.
+///
+/// What a task loads grows with its edges, what it computes with its area: so areas are as square and as large as the
+/// number of tasks allows.
+fn shares<T: Float>([m, k, n]: [usize; 3]) -> [usize; 2] {
+    let width = panel_width::<T>();
+    let count = n.div_ceil(width);
+    if count == 1 {
+        // A is what moves: few rows, whole. A task is about a million multiply-adds.
+        let rows = (1_000_000 / (k * width)).clamp(tile_rows::<T>(), ROWS).next_multiple_of(tile_rows::<T>());
+        return [rows.min(m), 1];
+    }
+    let mut rows = if m <= ROWS + ROWS / 4 { m } else { ROWS };
+    let mut group = count.min(ROWS / 16);
+    loop {
+        let (tasks, area) = (m.div_ceil(rows) * count.div_ceil(group), rows * group * width);
+        let few = tasks < 8 && area * k > 1_000_000 && area > 64 * 64;
+        let large = tasks < 32 && area > 128 * 128;
+        if !(few || large) {
+            return [rows, group];
+        }
+        if group > 1 && group * width >= rows {
+            group = group.div_ceil(2);
+        } else {
+            rows = rows.div_ceil(2).next_multiple_of(GROUP);
+        }
+    }
+}
+
 /// The product by tiles, cut into tasks of rows × panels, or along the inner axis when that alone is long.
 fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>, c: &mut [T], accumulate: bool) {
     if k == 0 {
@@ -165,13 +195,7 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
     }
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
-    // A task is about a million multiply-adds. For one panel A is what moves: few rows, whole.
-    let rows = match count {
-        1 => (1_000_000 / (k * width)).clamp(tile_rows::<T>(), ROWS).next_multiple_of(tile_rows::<T>()).min(m),
-        _ if m <= ROWS + ROWS / 4 => m,
-        _ => ROWS,
-    };
-    let group = (1_000_000 / (k * width * rows).max(1)).clamp(1, count);
+    let [rows, group] = shares::<T>([m, k, n]);
     let grid = [m.div_ceil(rows), count.div_ceil(group)];
     let tasks = grid[0] * grid[1];
     // A grid of few tasks over a long inner axis is cut there too; the partial products are added in order.
@@ -257,8 +281,15 @@ impl<'a, T: Float> Panels<'a, T> {
         let loose = matches!(self, Self::Loose(_));
         let mut memory = loose.then(|| Tensor::dirty::<T>(Shape::from([DEPTH.min(steps.len()) * width])));
         let memory = memory.as_mut().map_or(&mut [][..], Tensor::own_slice::<T>);
+        // A transposed A is read across its rows: for several panels its columns are laid side by side first.
+        let gathers = a.rows == 1 && a.columns > GROUP && panels.len() > 1;
+        let mut columns = gathers.then(|| Columns::new(m, DEPTH.min(steps.len())));
         for t0 in steps.clone().step_by(DEPTH) {
             let depth = DEPTH.min(steps.end - t0);
+            let (a_from, a_rows, a_steps) = match &mut columns {
+                Some(columns) => columns.gather(&a.data[t0 * a.columns..], a.columns, [m, depth]),
+                None => (a.data[t0 * a.columns..].as_ptr(), Offsets::Stride(a.rows), Offsets::Stride(a.columns)),
+            };
             for panel in panels.start..panels.end.min(n.div_ceil(width)) {
                 let columns = width.min(n - panel * width);
                 let (b, b_stride) = match self {
@@ -272,9 +303,9 @@ impl<'a, T: Float> Panels<'a, T> {
                     rows: m,
                     steps: depth,
                     columns,
-                    a: a.data[t0 * a.columns..].as_ptr(),
-                    a_rows: Offsets::Stride(a.rows),
-                    a_steps: Offsets::Stride(a.columns),
+                    a: a_from,
+                    a_rows,
+                    a_steps,
                     b,
                     b_stride,
                     c: c.wrapping_add(panel * width),
@@ -285,6 +316,41 @@ impl<'a, T: Float> Panels<'a, T> {
                 unsafe { block.run() };
             }
         }
+    }
+}
+
+/// Rows of a block of a transposed `A` that lie side by side: one cache line.
+const GROUP: usize = 16;
+
+/// A block of a transposed `A`, `[groups, steps, GROUP]`: the tile then reads it in the order of memory.
+struct Columns<T> {
+    memory: Tensor,
+    rows: Vec<usize>,
+    element: PhantomData<T>,
+}
+
+impl<T: Float> Columns<T> {
+    fn new(m: usize, depth: usize) -> Self {
+        let size = m.next_multiple_of(GROUP) * depth;
+        Self { memory: Tensor::dirty::<T>(Shape::from([size])), rows: Vec::new(), element: PhantomData }
+    }
+
+    /// The block whose element `[i, t]` is `from[t · stride + i]`: where it lies now, by rows and by steps.
+    fn gather(&mut self, from: &[T], stride: usize, [m, depth]: [usize; 2]) -> (*const T, Offsets<'_>, Offsets<'_>) {
+        let out = self.memory.own_slice::<T>();
+        for (group, out) in out.chunks_exact_mut(depth * GROUP).take(m.div_ceil(GROUP)).enumerate() {
+            let i = group * GROUP;
+            for (t, out) in out.chunks_exact_mut(GROUP).enumerate() {
+                let from = &from[t * stride + i..];
+                match from.first_chunk::<GROUP>() {
+                    Some(from) if i + GROUP <= m => out.copy_from_slice(from),
+                    _ => out[..m - i].copy_from_slice(&from[..m - i]),
+                }
+            }
+        }
+        self.rows.clear();
+        self.rows.extend((0..m).map(|i| i / GROUP * depth * GROUP + i % GROUP));
+        (out.as_ptr(), Offsets::List(&self.rows), Offsets::Stride(GROUP))
     }
 }
 
