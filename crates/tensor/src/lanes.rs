@@ -1,6 +1,6 @@
 //! A register's worth of elements, for the few kernels that the compiler does not vectorise well by itself.
 
-use crate::Float;
+use crate::{Element, Float};
 #[cfg(target_arch = "x86_64")]
 use crate::{Simd, simd};
 
@@ -19,6 +19,11 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load_first(from: *const Self::Item, count: usize) -> Self;
     unsafe fn store(self, to: *mut Self::Item);
     unsafe fn store_first(self, to: *mut Self::Item, count: usize);
+    unsafe fn add(self, b: Self) -> Self;
+    unsafe fn sub(self, b: Self) -> Self;
+    unsafe fn mul(self, b: Self) -> Self;
+    /// The sum of all lanes, taken in `f64`.
+    unsafe fn sum(self) -> f64;
     /// `self · b + c`
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     /// Where `self > other`, or `self` is NaN.
@@ -33,25 +38,95 @@ pub(crate) trait Lanes: Copy {
     unsafe fn greater(self, b: Self) -> Self;
 }
 
-/// A kernel of `f32` that is written once, for lanes of any kind.
-pub(crate) trait Job {
+/// A kernel that is written once, for lanes of any kind.
+pub(crate) trait Job<T> {
+    type Output;
+
     /// # Safety
     /// The instructions of `L` exist.
-    unsafe fn run<L: Lanes<Item = f32>>(self);
+    unsafe fn run<L: Lanes<Item = T>>(self) -> Self::Output;
 }
 
-/// Runs the kernel with the widest lanes of this machine.
-pub(crate) fn with_lanes(job: impl Job) {
-    #[cfg(target_arch = "x86_64")]
-    match simd() {
-        // SAFETY: `simd` found these instructions.
-        Simd::Avx512 => return unsafe { x86::avx512(job) },
-        // SAFETY: as above.
-        Simd::Avx2 => return unsafe { x86::avx2(job) },
-        Simd::Plain => {}
+/// What has lanes.
+pub(crate) trait Lanewise: Float {
+    /// Runs the kernel with the widest lanes of this machine.
+    fn with_lanes<J: Job<Self>>(job: J) -> J::Output;
+}
+
+impl Lanewise for f32 {
+    fn with_lanes<J: Job<f32>>(job: J) -> J::Output {
+        #[cfg(target_arch = "x86_64")]
+        match simd() {
+            // SAFETY: `simd` found these instructions.
+            Simd::Avx512 => return unsafe { x86::avx512(job) },
+            // SAFETY: as above.
+            Simd::Avx2 => return unsafe { x86::avx2(job) },
+            Simd::Plain => {}
+        }
+        // SAFETY: plain code runs everywhere.
+        unsafe { job.run::<Plain<f32>>() }
     }
-    // SAFETY: plain code runs everywhere.
-    unsafe { job.run::<Plain<f32>>() }
+}
+
+impl Lanewise for f64 {
+    fn with_lanes<J: Job<f64>>(job: J) -> J::Output {
+        // SAFETY: plain code runs everywhere.
+        unsafe { job.run::<Plain<f64>>() }
+    }
+}
+
+/// The sums over all elements of some slices of the terms that each element gives, taken lane by lane.
+///
+/// # Panics
+/// If the slices are not equally long.
+///
+/// # Safety
+/// The instructions of `L` exist.
+#[inline(always)]
+pub(crate) unsafe fn sums<L: Lanes, const I: usize, const N: usize>(
+    inputs: [&[L::Item]; I],
+    terms: impl Fn([L; I]) -> [L; N],
+) -> [f64; N] {
+    const APART: usize = 4; // additions that do not wait for one another
+    let len = inputs[0].len();
+    assert!(inputs.iter().all(|x| x.len() == len), "one length");
+    // SAFETY: whole vectors end before `len`, the others have `count` elements; the rest is the caller's promise.
+    unsafe {
+        let zero = L::splat(num_traits::Zero::zero());
+        let (mut sums, mut at) = ([[zero; N]; APART], 0);
+        while at + APART * L::WIDTH <= len {
+            for (part, sums) in sums.iter_mut().enumerate() {
+                let mut x = [zero; I];
+                for i in 0..I {
+                    x[i] = L::load(inputs[i].as_ptr().add(at + part * L::WIDTH));
+                }
+                let terms = terms(x);
+                for n in 0..N {
+                    sums[n] = sums[n].add(terms[n]);
+                }
+            }
+            at += APART * L::WIDTH;
+        }
+        while at < len {
+            let count = (len - at).min(L::WIDTH);
+            let mut x = [zero; I];
+            for i in 0..I {
+                x[i] = L::load_first(inputs[i].as_ptr().add(at), count);
+            }
+            let terms = terms(x);
+            for n in 0..N {
+                let mut first = zero;
+                terms[n].store_first((&raw mut first).cast(), count);
+                sums[0][n] = sums[0][n].add(first);
+            }
+            at += count;
+        }
+        let mut totals = [0.0; N];
+        for n in 0..N {
+            totals[n] = sums[0][n].add(sums[1][n]).add(sums[2][n].add(sums[3][n])).sum();
+        }
+        totals
+    }
 }
 
 /// Eight elements in ordinary code, of either float type.
@@ -92,6 +167,30 @@ impl<T: Float> Lanes for Plain<T> {
     unsafe fn store_first(self, to: *mut T, count: usize) {
         // SAFETY: the caller promises `count` elements, at most eight.
         unsafe { to.copy_from_nonoverlapping(self.0.as_ptr(), count) };
+    }
+
+    #[inline(always)]
+    unsafe fn add(mut self, b: Self) -> Self {
+        (0..8).for_each(|i| self.0[i] = self.0[i] + b.0[i]);
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn sub(mut self, b: Self) -> Self {
+        (0..8).for_each(|i| self.0[i] = self.0[i] - b.0[i]);
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn mul(mut self, b: Self) -> Self {
+        (0..8).for_each(|i| self.0[i] = self.0[i] * b.0[i]);
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f64 {
+        let [a, b, c, d, e, f, g, h] = self.0.map(Element::as_f64);
+        ((a + b) + (c + d)) + ((e + f) + (g + h))
     }
 
     #[inline(always)]
@@ -139,13 +238,13 @@ mod x86 {
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-    pub(super) unsafe fn avx512(job: impl Job) {
+    pub(super) unsafe fn avx512<J: Job<f32>>(job: J) -> J::Output {
         // SAFETY: the features are enabled here.
         unsafe { job.run::<Avx512>() }
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn avx2(job: impl Job) {
+    pub(super) unsafe fn avx2<J: Job<f32>>(job: J) -> J::Output {
         // SAFETY: as above.
         unsafe { job.run::<Avx2>() }
     }
@@ -197,6 +296,35 @@ mod x86 {
         unsafe fn store_first(self, to: *mut f32, count: usize) {
             // SAFETY: masked lanes are not touched.
             unsafe { _mm256_maskstore_ps(to, Self::mask(count), self.0) };
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: AVX2 is there by the trait's contract.
+            Self(unsafe { _mm256_add_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: AVX2 is there by the trait's contract.
+            Self(unsafe { _mm256_sub_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: AVX2 is there by the trait's contract.
+            Self(unsafe { _mm256_mul_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn sum(self) -> f64 {
+            // SAFETY: AVX2 is there by the trait's contract.
+            unsafe {
+                let high = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(self.0));
+                let four = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(self.0)), high);
+                let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
+                _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
+            }
         }
 
         #[inline(always)]
@@ -293,6 +421,33 @@ mod x86 {
         unsafe fn store_first(self, to: *mut f32, count: usize) {
             // SAFETY: masked lanes are not touched.
             unsafe { _mm512_mask_storeu_ps(to, Self::mask(count), self.0) };
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: AVX-512 is there by the trait's contract.
+            Self(unsafe { _mm512_add_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: AVX-512 is there by the trait's contract.
+            Self(unsafe { _mm512_sub_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: AVX-512 is there by the trait's contract.
+            Self(unsafe { _mm512_mul_ps(self.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn sum(self) -> f64 {
+            // SAFETY: AVX-512 is there by the trait's contract.
+            unsafe {
+                let high = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(self.0));
+                _mm512_reduce_add_pd(_mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(self.0)), high))
+            }
         }
 
         #[inline(always)]

@@ -1,8 +1,10 @@
 //! Batch norm above its adjoint: every channel has statistics of its own. The formulas are in `norm.rs`.
 
 use super::matmul::Activation;
-use super::norm::{COST, check_same, lanes, two_lanes};
+use super::moments::{Moments, OfMoments};
+use super::norm::{COST, check_same};
 use crate::dtype::dispatch_float;
+use crate::lanes::{Job, Lanes, Lanewise, sums};
 use crate::simd::vectorized;
 use crate::{Element, Error, Float, Result, Shape, Tensor, par};
 use std::ops::Range;
@@ -25,7 +27,7 @@ impl Tensor {
         dispatch_float!(self.dtype(), "channel_moments", T => {
             let (planes, [x]) = planes.lengthened([self])?;
             let x = x.slice_of::<T>();
-            let of_plane = |_, at: Range<usize>| x[at].chunks(PART).map(moments).fold(Moments::default(), Moments::join);
+            let of_plane = |_, at: Range<usize>| x[at].chunks(PART).map(|x| T::with_lanes(OfMoments(x))).fold(Moments::default(), Moments::join);
             planes.two::<T, _>(of_plane, |_, planes| {
                 let Moments { count, mean, squares } = planes.fold(Moments::default(), Moments::join);
                 [if count > 0.0 { mean } else { f64::NAN }, squares / count] // of nothing there is neither
@@ -98,12 +100,10 @@ impl Tensor {
             let (long, [long_dy, long_x]) = planes.lengthened([self, x_given])?;
             let (dy, x) = (long_dy.slice_of::<T>(), long_x.slice_of::<T>());
             let of_plane = |channel, at: Range<usize>| {
-                let (middle, line) = (T::from_f64(of(mean, channel)), affine.of_channel(channel));
+                let middle = T::from_f64(of(mean, channel));
+                let relu = relu.then(|| affine.of_channel(channel));
                 let parts = dy[at.clone()].chunks(PART).zip(x[at].chunks(PART));
-                parts.fold([0.0; 2], |sums, (dy, x)| {
-                    let more = if relu { dot_and_sum_relu(dy, x, middle, line) } else { dot_and_sum(dy, x, middle) };
-                    add(sums, more)
-                })
+                parts.fold([0.0; 2], |sums, (dy, x)| add(sums, T::with_lanes(DotAndSum { dy, x, middle, relu })))
             };
             let (dw, db) = long.two::<T, _>(of_plane, |channel, planes| {
                 let [along, sum] = planes.fold([0.0; 2], add);
@@ -221,56 +221,42 @@ fn add([a, b]: [f64; 2], [c, d]: [f64; 2]) -> [f64; 2] {
     [a + c, b + d]
 }
 
-/// The mean of some numbers, and the sum of their squared distances from it.
-#[derive(Clone, Copy, Default)]
-struct Moments {
-    count: f64,
-    mean: f64,
-    squares: f64,
+/// `[Σ dy (x − middle), Σ dy]`, of all `dy` or of those that a ReLU behind `scale · x + shift` lets through.
+pub(super) struct DotAndSum<'a, T> {
+    pub(super) dy: &'a [T],
+    pub(super) x: &'a [T],
+    pub(super) middle: T,
+    /// Scale and shift.
+    pub(super) relu: Option<[T; 2]>,
 }
 
-impl Moments {
-    /// Those of all numbers of both.
-    ///
-    /// # Reference
-    /// Chan, Golub & LeVeque (1979), "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances".
-    fn join(self, other: Self) -> Self {
-        let count = self.count + other.count;
-        let (apart, share) = (other.mean - self.mean, other.count / count);
-        Self {
-            count,
-            mean: self.mean + apart * share,
-            squares: self.squares + other.squares + apart * apart * self.count * share,
+impl<T: Float> Job<T> for DotAndSum<'_, T> {
+    type Output = [f64; 2];
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes<Item = T>>(self) -> [f64; 2] {
+        let Self { dy, x, middle, relu } = self;
+        // SAFETY: promised by the caller.
+        unsafe {
+            let (middle, zero) = (L::splat(middle), L::splat(T::zero()));
+            let Some([scale, shift]) = relu else {
+                return sums(
+                    [dy, x],
+                    #[inline(always)]
+                    |[dy, x]: [L; 2]| [dy.mul(x.sub(middle)), dy],
+                );
+            };
+            let (scale, shift) = (L::splat(scale), L::splat(shift));
+            sums(
+                [dy, x],
+                #[inline(always)]
+                |[dy, x]: [L; 2]| {
+                    let cut = x.mul(scale).add(shift).at_most(zero); // rounded twice, as in the forward pass
+                    let dy = dy.replace(cut, zero);
+                    [dy.mul(x.sub(middle)), dy]
+                },
+            )
         }
-    }
-}
-
-vectorized! {
-    /// Of numbers that fit in the first cache, which are read twice.
-    fn moments<T: Float>(x: &[T]) -> Moments {
-        let mean = lanes(x.len(), #[inline(always)] |i| x[i]) / x.len() as f64;
-        let middle = T::from_f64(mean);
-        let squares = lanes(x.len(), #[inline(always)] |i| (x[i] - middle) * (x[i] - middle));
-        Moments { count: x.len() as f64, mean, squares }
-    }
-}
-
-vectorized! {
-    /// `[Σ dy (x − middle), Σ dy]`
-    pub(super) fn dot_and_sum<T: Float>(dy: &[T], x: &[T], middle: T) -> [f64; 2] {
-        let x = &x[..dy.len()];
-        two_lanes(dy.len(), #[inline(always)] |i| [dy[i] * (x[i] - middle), dy[i]])
-    }
-}
-
-vectorized! {
-    /// As [`dot_and_sum`], of what a ReLU behind `scale · x + shift` lets through.
-    fn dot_and_sum_relu<T: Float>(dy: &[T], x: &[T], middle: T, line: [T; 2]) -> [f64; 2] {
-        let x = &x[..dy.len()];
-        two_lanes(dy.len(), #[inline(always)] |i| {
-            let dy = through(dy[i], x[i], line);
-            [dy * (x[i] - middle), dy]
-        })
     }
 }
 

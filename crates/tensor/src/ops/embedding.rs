@@ -4,7 +4,9 @@
 //! results alone.
 
 use super::index::indices;
+use super::moments::Dot;
 use crate::dtype::dispatch_float;
+use crate::lanes::Lanewise;
 use crate::simd::vectorized;
 use crate::{Element, Error, Float, Result, Shape, Tensor, par};
 
@@ -89,7 +91,7 @@ impl Tensor {
                     par::rows(out, 1, COST * width as f64, |first, out| for (i, out) in out.iter_mut().enumerate() {
                         let i = first + i;
                         let (x, dy) = (&x[ids[i] as usize * width..][..width], &dy[bag_of[i] * width..][..width]);
-                        *out = T::from_f64(super::norm::lanes(width, |j| x[j] * dy[j]));
+                        *out = T::from_f64(T::with_lanes(Dot(x, dy)));
                     });
                 })
             });

@@ -1,9 +1,10 @@
 //! Group norm above its adjoint: every group of channels of every sample has statistics of its own. The formulas are in
 //! `norm.rs`.
 
-use super::batch_norm::{Planes, combine, dot_and_sum, scale_and_shift};
-use super::norm::{COST, check_same, row_stats, sum_rows};
+use super::batch_norm::{DotAndSum, Planes, combine, scale_and_shift};
+use super::norm::{COST, RowStats, check_same, sum_rows};
 use crate::dtype::dispatch_float;
+use crate::lanes::Lanewise;
 use crate::{Element, Error, Float, Result, Shape, Tensor, par};
 
 impl Tensor {
@@ -27,7 +28,7 @@ impl Tensor {
             let x = self.slice_of::<T>();
             let stats = Tensor::build(Shape::from([at.count, 2]), |out: &mut [T]| {
                 par::rows(out, 2, at.width as f64 * COST, |first, out| {
-                    row_stats(out, &x[first * at.width..], at.width, eps);
+                    T::with_lanes(RowStats { out, x: &x[first * at.width..], width: at.width, eps });
                 });
             });
             let st = stats.slice_of::<T>();
@@ -69,7 +70,7 @@ impl Tensor {
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let (dy, x) = (&dy[(first + i) * plane..][..plane], &x[(first + i) * plane..][..plane]);
                     let [mean, scale] = at.stats(st, first + i);
-                    let [along, sum] = dot_and_sum(dy, x, T::from_f64(mean));
+                    let [along, sum] = T::with_lanes(DotAndSum { dy, x, middle: T::from_f64(mean), relu: None });
                     *sums = [along * scale, sum];
                 }
             });

@@ -38,6 +38,7 @@ pub(crate) mod resample;
 pub(crate) mod winners;
 pub(crate) mod conv_pool;
 pub mod optim;
+mod moments;
 mod norm;
 mod batch_norm;
 mod group_norm;

@@ -3,12 +3,18 @@
 //! With `x̂ = (x − mean) / √(var + eps)` and `g = dy · weight`, the gradient through statistics of `m` elements is
 //! `dx = (g − Σg/m − x̂ · Σ(g x̂)/m) / √(var + eps)`.
 
+use super::moments::{Moments, moments};
 use crate::dtype::dispatch_float;
+use crate::lanes::{Job, Lanes, Lanewise, sums};
+use crate::par::Shared;
 use crate::simd::vectorized;
 use crate::{Error, Float, Result, Shape, Tensor, par};
 
 /// About the nanoseconds that one element takes.
 pub(super) const COST: f64 = 0.4;
+
+/// Elements of neighboring rows that are worked on at once: they stay in the cache.
+const BLOCK: usize = 4096;
 
 impl Tensor {
     /// `(x − mean) / √(var + eps) · weight + bias` over the last axis, with the biased variance.
@@ -28,13 +34,20 @@ impl Tensor {
         dispatch_float!(self.dtype(), "layer_norm", T => {
             let (x, w, b) = (self.slice_of::<T>(), weight.slice_of::<T>(), bias.slice_of::<T>());
             let rows = x.len() / width.max(1);
-            let stats = Tensor::build(Shape::from([rows, 2]), |out: &mut [T]| {
-                par::rows(out, 2, width as f64 * COST, |first, out| row_stats(out, &x[first * width..], width, eps));
-            });
-            let st = stats.slice_of::<T>();
+            let mut stats = Tensor::dirty::<T>(Shape::from([rows, 2]));
+            let all_stats = Shared::new(stats.own_slice::<T>());
             let y = Tensor::build(self.shape(), |out: &mut [T]| {
-                par::rows(out, width, width as f64 * COST, |first, out| {
-                    normalize_rows(out, &x[first * width..], &st[2 * first..], w, b);
+                par::rows(out, width, 2.0 * width as f64 * COST, |first, out| {
+                    // A block is read again while it is in the cache.
+                    let rows = (BLOCK / width).max(1);
+                    for (i, out) in out.chunks_mut(rows * width).enumerate() {
+                        let (first, rows) = (first + i * rows, out.len() / width);
+                        let x = &x[first * width..][..out.len()];
+                        // SAFETY: rows have statistics of their own.
+                        let stats = unsafe { all_stats.slice(2 * first, 2 * rows) };
+                        T::with_lanes(RowStats { out: stats, x, width, eps });
+                        normalize_rows(out, x, stats, w, b);
+                    }
                 });
             });
             Ok((y, stats))
@@ -59,15 +72,17 @@ impl Tensor {
         dispatch_float!(self.dtype(), "layer_norm_grad", T => {
             let (dy, x, w) = (self.slice_of::<T>(), x.slice_of::<T>(), weight.slice_of::<T>());
             let st = stats.slice_of::<T>();
-            let dx = want[0].then(|| Tensor::build(self.shape(), |out: &mut [T]| {
-                par::rows(out, width, 2.0 * width as f64 * COST, |first, out| {
-                    let at = first * width;
-                    rows_grad(out, &dy[at..], &x[at..], &st[2 * first..], w);
-                });
-            }));
-            let (rows, cost) = (dy.len() / width.max(1), width as f64 * COST);
+            let mut dx = want[0].then(|| Tensor::dirty::<T>(self.shape()));
+            let all_dx = dx.as_mut().map(|dx| Shared::new(dx.own_slice::<T>()));
+            let (rows, cost) = (dy.len() / width.max(1), 3.0 * width as f64 * COST);
             let sums = sum_rows(rows, 2 * width, cost, |out: &mut [T], from, to| {
-                affine_grad(out, &dy[from * width..to * width], &x[from * width..], &st[2 * from..]);
+                let (dy, x, stats) = (&dy[from * width..to * width], &x[from * width..], &st[2 * from..]);
+                affine_grad(out, dy, x, stats);
+                if let Some(dx) = &all_dx {
+                    // SAFETY: each row is summed once.
+                    let out = unsafe { dx.slice(from * width, dy.len()) };
+                    T::with_lanes(RowsGrad { out, dy, x, stats, weight: w });
+                }
             })?;
             let sum = |part| sums.slice(0, part * width, (part + 1) * width);
             let dw = if want[1] { Some(sum(0)?) } else { None };
@@ -129,56 +144,24 @@ pub(super) fn sum_rows<T: Float>(
     parts.sum(0, false)
 }
 
-/// Sums in sixteen lanes, which the compiler keeps in vector registers.
-#[inline(always)]
-pub(super) fn lanes<T: Float>(len: usize, term: impl Fn(usize) -> T) -> f64 {
-    let [sum] = sums_in_lanes(len, |i| [term(i)]);
-    sum
+/// Mean and `1 / √(var + eps)` of each row.
+pub(super) struct RowStats<'a, T> {
+    pub(super) out: &'a mut [T],
+    pub(super) x: &'a [T],
+    pub(super) width: usize,
+    pub(super) eps: f64,
 }
 
-/// Two sums at once.
-#[inline(always)]
-pub(super) fn two_lanes<T: Float>(len: usize, terms: impl Fn(usize) -> [T; 2]) -> [f64; 2] {
-    sums_in_lanes(len, terms)
-}
+impl<T: Float> Job<T> for RowStats<'_, T> {
+    type Output = ();
 
-#[inline(always)]
-fn sums_in_lanes<T: Float, const N: usize>(len: usize, terms: impl Fn(usize) -> [T; N]) -> [f64; N] {
-    let mut lanes = [[T::zero(); 16]; N];
-    for chunk in 0..len / 16 {
-        for lane in 0..16 {
-            let terms = terms(chunk * 16 + lane);
-            for k in 0..N {
-                lanes[k][lane] += terms[k];
-            }
-        }
-    }
-    for i in len / 16 * 16..len {
-        let terms = terms(i);
-        for k in 0..N {
-            lanes[k][i % 16] += terms[k];
-        }
-    }
-    lanes.map(|lanes| {
-        // In pairs, so that no addition waits for all the others.
-        let mut sums = lanes.map(|lane| lane.as_f64());
-        for half in [8, 4, 2, 1] {
-            for i in 0..half {
-                sums[i] += sums[i + half];
-            }
-        }
-        sums[0]
-    })
-}
-
-vectorized! {
-    pub(super) fn row_stats<T: Float>(out: &mut [T], x: &[T], width: usize, eps: f64) {
-        for (i, out) in out.chunks_exact_mut(2).enumerate() {
-            let x = &x[i * width..][..width];
-            let mean = lanes(width, #[inline(always)] |i| x[i]) / width as f64;
-            let middle = T::from_f64(mean);
-            let var = lanes(width, #[inline(always)] |i| (x[i] - middle) * (x[i] - middle)) / width as f64;
-            out.copy_from_slice(&[middle, T::from_f64(1.0 / (var + eps).sqrt())]);
+    #[inline(always)]
+    unsafe fn run<L: Lanes<Item = T>>(self) {
+        for (i, out) in self.out.chunks_exact_mut(2).enumerate() {
+            let x = &self.x[i * self.width..][..self.width];
+            // SAFETY: promised by the caller.
+            let Moments { count, mean, squares } = unsafe { moments::<L>(x) };
+            out.copy_from_slice(&[T::from_f64(mean), T::from_f64(1.0 / (squares / count + self.eps).sqrt())]);
         }
     }
 }
@@ -195,15 +178,38 @@ vectorized! {
     }
 }
 
-vectorized! {
-    fn rows_grad<T: Float>(out: &mut [T], dy: &[T], x: &[T], stats: &[T], weight: &[T]) {
-        let width = weight.len();
-        for (i, out) in out.chunks_mut(width).enumerate() {
-            let (dy, x) = (&dy[i * width..][..width], &x[i * width..][..width]);
-            let (mean, scale) = (stats[2 * i], stats[2 * i + 1]);
-            let level = lanes(width, #[inline(always)] |j| dy[j] * weight[j]) / width as f64;
-            let along = lanes(width, #[inline(always)] |j| dy[j] * weight[j] * (x[j] - mean)) / width as f64;
-            let (level, slope) = (T::from_f64(level), T::from_f64(along) * scale * scale);
+/// The gradient of some rows.
+struct RowsGrad<'a, T> {
+    out: &'a mut [T],
+    dy: &'a [T],
+    x: &'a [T],
+    stats: &'a [T],
+    weight: &'a [T],
+}
+
+impl<T: Float> Job<T> for RowsGrad<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes<Item = T>>(self) {
+        let (width, weight) = (self.weight.len(), self.weight);
+        for (i, out) in self.out.chunks_exact_mut(width).enumerate() {
+            let (dy, x) = (&self.dy[i * width..][..width], &self.x[i * width..][..width]);
+            let (mean, scale) = (self.stats[2 * i], self.stats[2 * i + 1]);
+            // SAFETY: promised by the caller.
+            let [level, along] = unsafe {
+                let middle = L::splat(mean);
+                sums(
+                    [dy, weight, x],
+                    #[inline(always)]
+                    |[dy, weight, x]: [L; 3]| {
+                        let g = dy.mul(weight);
+                        [g, g.mul(x.sub(middle))]
+                    },
+                )
+            };
+            let level = T::from_f64(level / width as f64);
+            let slope = T::from_f64(along / width as f64) * scale * scale;
             for j in 0..width {
                 out[j] = (dy[j] * weight[j] - level - (x[j] - mean) * slope) * scale;
             }

@@ -4,9 +4,10 @@
 //! of a vector; those at the border are taken one by one. Either way each output meets its elements in their order, but
 //! for the mean of a long row, which is summed in lanes.
 
-use super::norm::lanes;
+use super::moments::Sum;
 use super::windows::{Even, Windows};
 use crate::Float;
+use crate::lanes::Lanewise;
 use crate::simd::vectorized;
 
 /// From this many elements on a row is summed in lanes.
@@ -42,7 +43,7 @@ vectorized! {
 
 vectorized! {
     /// The mean of each window. A mean along a row counts `counts`.
-    pub(crate) fn mean_plane<T: Float>(windows: &Windows, counts: &[T], x: &[T], y: &mut [T]) {
+    pub(crate) fn mean_plane<T: Lanewise>(windows: &Windows, counts: &[T], x: &[T], y: &mut [T]) {
         let ([.., width], columns, even) = (windows.input, &windows.spans[2], &windows.even);
         y.fill(T::zero());
         for (i, y) in y.chunks_mut(columns.len()).enumerate() {
@@ -54,7 +55,7 @@ vectorized! {
                     && span.start + LONG <= span.end
                 {
                     let x = &x[span.start..span.end];
-                    y[0] += T::from_f64(lanes(x.len(), #[inline(always)] |v| x[v]));
+                    y[0] += T::from_f64(T::with_lanes(Sum(x)));
                     continue;
                 }
                 for j in even.others(columns.len()) {

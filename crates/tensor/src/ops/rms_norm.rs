@@ -3,8 +3,9 @@
 //! With `r = 1 / √(mean(x²) + eps)` of a row of `d` elements and `g = dy · weight`, the gradient is
 //! `dx = (g − x · r² · Σ(g x)/d) · r`.
 
-use super::norm::{COST, check_same, lanes, sum_rows};
+use super::norm::{COST, check_same, sum_rows};
 use crate::dtype::dispatch_float;
+use crate::lanes::{Job, Lanes, Lanewise, sums};
 use crate::simd::vectorized;
 use crate::{Float, Result, Shape, Tensor, par};
 
@@ -27,7 +28,9 @@ impl Tensor {
             let (x, w) = (self.slice_of::<T>(), weight.slice_of::<T>());
             let cost = width as f64 * COST;
             let scales = Tensor::build(Shape::from([x.len() / width.max(1)]), |out: &mut [T]| {
-                par::rows(out, 1, cost, |first, out| row_scales(out, &x[first * width..], width, eps));
+                par::rows(out, 1, cost, |first, out| {
+                    T::with_lanes(RowScales { out, x: &x[first * width..], width, eps });
+                });
             });
             let r = scales.slice_of::<T>();
             let y = Tensor::build(self.shape(), |out: &mut [T]| {
@@ -58,7 +61,8 @@ impl Tensor {
             let cost = width as f64 * COST;
             let dx = want[0].then(|| Tensor::build(self.shape(), |out: &mut [T]| {
                 par::rows(out, width, 2.0 * cost, |first, out| {
-                    rows_grad(out, &dy[first * width..], &x[first * width..], &r[first..], w);
+                    let (dy, x, scales) = (&dy[first * width..], &x[first * width..], &r[first..]);
+                    T::with_lanes(RowsGrad { out, dy, x, scales, weight: w });
                 });
             }));
             let dw = |out: &mut [T], from: usize, to: usize| {
@@ -70,12 +74,30 @@ impl Tensor {
     }
 }
 
-vectorized! {
-    fn row_scales<T: Float>(out: &mut [T], x: &[T], width: usize, eps: f64) {
-        for (i, out) in out.iter_mut().enumerate() {
-            let x = &x[i * width..][..width];
-            let mean = lanes(width, #[inline(always)] |j| x[j] * x[j]) / width.max(1) as f64;
-            *out = T::from_f64(1.0 / (mean + eps).sqrt());
+/// `1 / √(mean of x² + eps)` of each row.
+struct RowScales<'a, T> {
+    out: &'a mut [T],
+    x: &'a [T],
+    width: usize,
+    eps: f64,
+}
+
+impl<T: Float> Job<T> for RowScales<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes<Item = T>>(self) {
+        for (i, out) in self.out.iter_mut().enumerate() {
+            let x = &self.x[i * self.width..][..self.width];
+            // SAFETY: promised by the caller.
+            let [squares] = unsafe {
+                sums(
+                    [x],
+                    #[inline(always)]
+                    |[x]: [L; 1]| [x.mul(x)],
+                )
+            };
+            *out = T::from_f64(1.0 / (squares / self.width.max(1) as f64 + self.eps).sqrt());
         }
     }
 }
@@ -91,13 +113,32 @@ vectorized! {
     }
 }
 
-vectorized! {
-    fn rows_grad<T: Float>(out: &mut [T], dy: &[T], x: &[T], scales: &[T], weight: &[T]) {
-        let width = weight.len();
-        for (i, out) in out.chunks_mut(width).enumerate() {
-            let (dy, x, r) = (&dy[i * width..][..width], &x[i * width..][..width], scales[i]);
-            let along = lanes(width, #[inline(always)] |j| dy[j] * weight[j] * x[j]) / width as f64;
-            let slope = T::from_f64(along) * r * r;
+/// The gradient of some rows.
+struct RowsGrad<'a, T> {
+    out: &'a mut [T],
+    dy: &'a [T],
+    x: &'a [T],
+    scales: &'a [T],
+    weight: &'a [T],
+}
+
+impl<T: Float> Job<T> for RowsGrad<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes<Item = T>>(self) {
+        let (width, weight) = (self.weight.len(), self.weight);
+        for (i, out) in self.out.chunks_exact_mut(width).enumerate() {
+            let (dy, x, r) = (&self.dy[i * width..][..width], &self.x[i * width..][..width], self.scales[i]);
+            // SAFETY: promised by the caller.
+            let [along] = unsafe {
+                sums(
+                    [dy, weight, x],
+                    #[inline(always)]
+                    |[dy, weight, x]: [L; 3]| [dy.mul(weight).mul(x)],
+                )
+            };
+            let slope = T::from_f64(along / width as f64) * r * r;
             for j in 0..width {
                 out[j] = (dy[j] * weight[j] - x[j] * slope) * r;
             }

@@ -2,7 +2,7 @@
 //!
 //! Channels are innermost, so that they are the lanes of vectors.
 
-use crate::lanes::{Job, Lanes, Plain, with_lanes};
+use crate::lanes::{Job, Lanes, Lanewise, Plain};
 use crate::simd::vectorized;
 use crate::{DType, Float};
 
@@ -33,7 +33,7 @@ pub(crate) fn win<T: Float>(
     };
     if T::DTYPE == DType::F32 {
         let Task { sums, best, places, sizes } = task;
-        return with_lanes(Task { sums: sums.cast(), best: best.cast(), places, sizes }); // `T` is `f32`
+        return f32::with_lanes(Task { sums: sums.cast(), best: best.cast(), places, sizes }); // `T` is `f32`
     }
     // SAFETY: plain code runs everywhere; the slices are long enough by the assertions above.
     unsafe { run::<Plain<T>>(task) }
@@ -49,7 +49,9 @@ struct Task<T> {
     sizes: [usize; 4],
 }
 
-impl Job for Task<f32> {
+impl Job<f32> for Task<f32> {
+    type Output = ();
+
     #[inline(always)]
     unsafe fn run<L: Lanes<Item = f32>>(self) {
         // SAFETY: the caller has these instructions, and `win` checked the lengths.

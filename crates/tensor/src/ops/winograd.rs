@@ -13,7 +13,7 @@
 //! Winograd (1980), "Arithmetic Complexity of Computations"; Lavin & Gray (2016), "Fast Algorithms for Convolutional
 //! Neural Networks", section 4.3.
 
-use crate::lanes::{Job, Lanes, with_lanes};
+use crate::lanes::{Job, Lanes, Lanewise};
 use crate::ops::gather::{DEPTH, NS_PER_MAC, Panels};
 use crate::ops::geometry::{Conv, Framed, Volume};
 use crate::ops::matmul::{Activation, finish};
@@ -73,7 +73,7 @@ impl Winograd {
                 let (panel, channel) = (task / c, task % c);
                 let kernel = &panels[task * 9 * width..][..9 * width];
                 let to = out.start().wrapping_add((panel * POINTS * c + channel) * width);
-                with_lanes(Kernel { kernel, flipped: self.flipped, to, apart: c * width, width });
+                f32::with_lanes(Kernel { kernel, flipped: self.flipped, to, apart: c * width, width });
             });
         })
     }
@@ -190,7 +190,14 @@ impl Work<'_> {
                 }
                 turned[there * c..].fill(0.0);
             }
-            with_lanes(Tiles { turned, columns, c, to: &mut points[line * across * c..], across, apart: tiles * c });
+            f32::with_lanes(Tiles {
+                turned,
+                columns,
+                c,
+                to: &mut points[line * across * c..],
+                across,
+                apart: tiles * c,
+            });
         }
         for j0 in (0..o).step_by(width) {
             let kept = width.min(o - j0);
@@ -218,7 +225,15 @@ impl Work<'_> {
                 let (image, y) = ((first + line) / down, (first + line) % down * 4);
                 let products = &products[line * across * width..];
                 let bias = self.bias.map(|bias| &bias[j0..][..kept]);
-                with_lanes(Pixels { products, apart: tiles * width, width, count: kept, across, bias, to: pixels });
+                f32::with_lanes(Pixels {
+                    products,
+                    apart: tiles * width,
+                    width,
+                    count: kept,
+                    across,
+                    bias,
+                    to: pixels,
+                });
                 (self.finish)(pixels);
                 let plane = ((image * groups + group) * o + j0) * h * w;
                 for (row, pixels) in pixels.chunks_exact(4 * across * width).enumerate().take(h - y) {
@@ -306,7 +321,9 @@ struct Tiles<'a> {
     apart: usize,
 }
 
-impl Job for Tiles<'_> {
+impl Job<f32> for Tiles<'_> {
+    type Output = ();
+
     #[inline(always)]
     unsafe fn run<L: Lanes<Item = f32>>(self) {
         let Self { turned, columns, c, to, across, apart } = self;
@@ -348,7 +365,9 @@ struct Kernel<'a> {
     width: usize,
 }
 
-impl Job for Kernel<'_> {
+impl Job<f32> for Kernel<'_> {
+    type Output = ();
+
     #[inline(always)]
     unsafe fn run<L: Lanes<Item = f32>>(self) {
         let Self { kernel, flipped, to, apart, width } = self;
@@ -390,7 +409,9 @@ struct Pixels<'a> {
     to: &'a mut [f32],
 }
 
-impl Job for Pixels<'_> {
+impl Job<f32> for Pixels<'_> {
+    type Output = ();
+
     #[inline(always)]
     unsafe fn run<L: Lanes<Item = f32>>(self) {
         let Self { products, apart, width, count, across, bias, to } = self;

@@ -1,8 +1,9 @@
 //! Attention on the elements of a block of scores: exponentials, dropout, gradients; one query a lane.
 
+use crate::lanes::Lanewise;
 use crate::math::Math;
 use crate::ops::dropout::{drops, threshold};
-use crate::ops::norm::lanes;
+use crate::ops::moments::Dot;
 use crate::ops::number::Number;
 use crate::simd::vectorized;
 
@@ -10,7 +11,7 @@ use crate::simd::vectorized;
 pub(super) const LANES: usize = 16;
 
 /// What the kernels need of an element: one name, because `vectorized!` takes one bound.
-pub(super) trait AttentionMath: Math + Number {
+pub(super) trait AttentionMath: Math + Number + Lanewise {
     /// Just above the exponent of the least normal number.
     const FLOOR: Self;
 
@@ -119,14 +120,17 @@ vectorized! {
     }
 }
 
-vectorized! {
-    /// `Σ a · b` of rows with one stride.
-    pub(super) fn row_products<T: AttentionMath>(out: &mut [T], a: &[T], b: &[T], stride: usize, rows: [usize; 2]) {
-        let [count, width] = rows;
-        for (i, out) in out.iter_mut().enumerate().take(count) {
-            let (a, b) = (&a[i * stride..][..width], &b[i * stride..][..width]);
-            *out = T::from_f64(lanes(width, #[inline(always)] |j| a[j] * b[j]));
-        }
+/// `Σ a · b` of each of so many rows of `width` elements, `stride` apart.
+pub(super) fn row_products<T: AttentionMath>(
+    out: &mut [T],
+    a: &[T],
+    b: &[T],
+    stride: usize,
+    [count, width]: [usize; 2],
+) {
+    for (i, out) in out.iter_mut().enumerate().take(count) {
+        let row = i * stride..i * stride + width;
+        *out = T::from_f64(T::with_lanes(Dot(&a[row.clone()], &b[row])));
     }
 }
 
