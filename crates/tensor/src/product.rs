@@ -38,6 +38,28 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
+/// What a product is added to.
+#[derive(Clone, Copy)]
+pub(crate) enum Onto<'a, T> {
+    Nothing,
+    /// What `C` holds.
+    Itself,
+    /// This row, in every row of `C`.
+    Row(&'a [T]),
+}
+
+impl<T: Float> Onto<'_, T> {
+    /// What an element of `C` in this column starts from, if it holds `itself`.
+    #[inline(always)]
+    pub(crate) fn start(self, itself: T, column: usize) -> T {
+        match self {
+            Self::Nothing => T::zero(),
+            Self::Itself => itself,
+            Self::Row(row) => row[column],
+        }
+    }
+}
+
 /// Nanoseconds that a million multiply-adds take on one core: 2 MFLOP at about 100 GFLOP/s.
 const NS_PER_MEGA: f64 = 20_000.0;
 /// Steps along the inner axis before the sums go back to memory: a packed panel of them stays in the first cache.
@@ -47,7 +69,7 @@ const PACK_FROM_ROWS: usize = 256;
 /// Rows of `A` that share a block of `B`; up to a quarter more rows are not cut.
 const ROWS: usize = 256;
 
-/// `C = A · B`, or `C += A · B` if `accumulate`; `A` is `[m, k]`, `B` is `[k, n]`, `C` is row-major `[m, n]`.
+/// `C = onto + A · B`; `A` is `[m, k]`, `B` is `[k, n]`, `C` is row-major `[m, n]`.
 ///
 /// The bits of the result depend on the sizes and the level of [`Simd`], not on the number of threads.
 pub(crate) fn product<T: Float>(
@@ -55,37 +77,37 @@ pub(crate) fn product<T: Float>(
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
     c: &mut [T],
-    accumulate: bool,
+    onto: Onto<'_, T>,
 ) {
     a.check(m, k);
     b.check(k, n);
     assert_eq!(c.len(), m * n, "C is [m, n]");
+    assert!(!matches!(onto, Onto::Row(row) if row.len() != n), "a row of C");
     if m * n == 0 {
         return;
     }
     if suits([m, k, n], a, b) {
-        return dots([m, k, n], a, b, None, c, accumulate, false);
+        return dots([m, k, n], a, b, onto, c, false);
     }
     if T::DTYPE != DType::F32 || simd() == Simd::Plain {
-        return library_product([m, k, n], a, b, c, accumulate);
+        return library_product([m, k, n], a, b, c, onto);
     }
     if b.columns == 1 {
-        return tiled_product([m, k, n], a, b, c, accumulate);
+        return tiled_product([m, k, n], a, b, c, onto);
     }
     // B's rows are not contiguous. Either pack B, or compute Cᵀ = Bᵀ · Aᵀ and pack Aᵀ if need be: whichever moves less.
     let swapped_cost = 2 * m * n + if a.rows == 1 { 0 } else { m * k };
     if n * k <= swapped_cost {
-        return tiled_product([m, k, n], a, b, c, accumulate);
+        return tiled_product([m, k, n], a, b, c, onto);
     }
     let mut transposed = Tensor::dirty::<T>(Shape::from([n, m]));
     let out = transposed.own_slice::<T>();
-    tiled_product([n, k, m], b.transpose(), a.transpose(), out, false);
+    tiled_product([n, k, m], b.transpose(), a.transpose(), out, Onto::Nothing);
     let out = &*out;
     par::rows(c, n, n as f64, |first, rows| {
         for (i, row) in rows.chunks_mut(n).enumerate() {
             for (j, c) in row.iter_mut().enumerate() {
-                let sum = out[j * m + first + i];
-                *c = if accumulate { *c + sum } else { sum };
+                *c = onto.start(*c, j) + out[j * m + first + i];
             }
         }
     });
@@ -162,8 +184,8 @@ fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize
 /// How many rows and panels a task takes.
 ///
 /// What a task loads grows with its edges, what it computes with its area: so areas are as square and as large as the
-/// number of tasks allows.
-fn shares<T: Float>([m, k, n]: [usize; 3]) -> [usize; 2] {
+/// number of tasks allows; longer along the panels if rows of `A` must be gathered.
+fn shares<T: Float>([m, k, n]: [usize; 3], gathers: bool) -> [usize; 2] {
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
     if count == 1 {
@@ -180,7 +202,7 @@ fn shares<T: Float>([m, k, n]: [usize; 3]) -> [usize; 2] {
         if !(few || large) {
             return [rows, group];
         }
-        if group > 1 && group * width >= rows {
+        if group > 1 && group * width >= rows * if gathers { 4 } else { 1 } {
             group = group.div_ceil(2);
         } else {
             rows = rows.div_ceil(2).next_multiple_of(GROUP);
@@ -189,13 +211,13 @@ fn shares<T: Float>([m, k, n]: [usize; 3]) -> [usize; 2] {
 }
 
 /// The product by tiles, cut into tasks of rows × panels, or along the inner axis when that alone is long.
-fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>, c: &mut [T], accumulate: bool) {
+fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>, c: &mut [T], onto: Onto<'_, T>) {
     if k == 0 {
-        return c.iter_mut().filter(|_| !accumulate).for_each(|c| *c = T::zero());
+        return c.iter_mut().enumerate().for_each(|(i, c)| *c = onto.start(*c, i % n));
     }
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
-    let [rows, group] = shares::<T>([m, k, n]);
+    let [rows, group] = shares::<T>([m, k, n], a.rows == 1);
     let grid = [m.div_ceil(rows), count.div_ceil(group)];
     let tasks = grid[0] * grid[1];
     // A grid of few tasks over a long inner axis is cut there too; the partial products are added in order.
@@ -221,16 +243,16 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
         let count = rows.min(m - i0);
         let a = Matrix { data: &a.data[i0 * a.rows..], ..a };
         let c = target.start().wrapping_add((cut * m + i0) * n);
-        let add = accumulate && cuts == 1;
+        let onto = if cuts > 1 { Onto::Nothing } else { onto };
         // SAFETY: `check` has shown that A and B hold every element, and tasks own disjoint blocks of C (of one partial
         // C each).
-        unsafe { panels.multiply(count, a, p0..p0 + group, cut * k / cuts..(cut + 1) * k / cuts, n, c, add) };
+        unsafe { panels.multiply(count, a, p0..p0 + group, cut * k / cuts..(cut + 1) * k / cuts, n, c, onto) };
     });
     if let Some(partial) = partial {
         let partial = partial.slice_of::<T>();
         for (i, c) in c.iter_mut().enumerate() {
             let sum = (0..cuts).fold(T::zero(), |sum, cut| sum + partial[cut * m * n + i]);
-            *c = if accumulate { *c + sum } else { sum };
+            *c = onto.start(*c, i % n) + sum;
         }
     }
 }
@@ -262,7 +284,7 @@ impl<'a, T: Float> Panels<'a, T> {
     }
 
     /// `m` rows of `C` in the columns of some panels, as far as there are `n` columns: the sum over `steps` of the
-    /// inner axis, added to what `C` holds if `accumulate`.
+    /// inner axis.
     ///
     /// # Safety
     /// `a` and the panels hold every element of the product, `c` points to the first of `m` rows of `n` elements, and
@@ -275,7 +297,7 @@ impl<'a, T: Float> Panels<'a, T> {
         steps: Range<usize>,
         n: usize,
         c: *mut T,
-        accumulate: bool,
+        onto: Onto<'_, T>,
     ) {
         let width = panel_width::<T>();
         let loose = matches!(self, Self::Loose(_));
@@ -310,7 +332,12 @@ impl<'a, T: Float> Panels<'a, T> {
                     b_stride,
                     c: c.wrapping_add(panel * width),
                     c_stride: n,
-                    start: if t0 == steps.start && !accumulate { Start::Zero } else { Start::Sum },
+                    start: match onto {
+                        _ if t0 > steps.start => Start::Sum,
+                        Onto::Nothing => Start::Zero,
+                        Onto::Itself => Start::Sum,
+                        Onto::Row(row) => Start::Row(row[panel * width..].as_ptr()),
+                    },
                 };
                 // SAFETY: promised by the caller.
                 unsafe { block.run() };
@@ -371,10 +398,10 @@ impl<'a, T: Float> Right<'a, T> {
         Self { size: [k, n], b, packed: pays.then(|| pack(k, n, b)), alone }
     }
 
-    /// `C = A · B`, or `C += A · B` if `accumulate`, with `A` of `[m, k]`.
-    pub(crate) fn multiply(&self, m: usize, a: Matrix<'_, T>, c: &mut [T], accumulate: bool) {
+    /// `C = onto + A · B`, with `A` of `[m, k]`.
+    pub(crate) fn multiply(&self, m: usize, a: Matrix<'_, T>, c: &mut [T], onto: Onto<'_, T>) {
         let [k, n] = self.size;
-        let Some(packed) = &self.packed else { return product([m, k, n], a, self.b, c, accumulate) };
+        let Some(packed) = &self.packed else { return product([m, k, n], a, self.b, c, onto) };
         a.check(m, k);
         assert_eq!(c.len(), m * n, "C is [m, n]");
         if m == 0 {
@@ -386,14 +413,23 @@ impl<'a, T: Float> Right<'a, T> {
         par::tasks(count.div_ceil(group), NS_PER_MEGA * 1e-6 * (m * k * n) as f64, |task| {
             let some = task * group..(task + 1) * group;
             // SAFETY: A and B hold every element by their checks, C by the assertion; tasks own disjoint columns of C.
-            unsafe { panels.multiply(m, a, some, 0..k, n, shared.start(), accumulate) };
+            unsafe { panels.multiply(m, a, some, 0..k, n, shared.start(), onto) };
         });
     }
 }
 
 /// The product by `matrixmultiply`, in parallel over blocks of rows.
-fn library_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>, c: &mut [T], accumulate: bool) {
-    let beta = if accumulate { T::one() } else { T::zero() };
+fn library_product<T: Float>(
+    [m, k, n]: [usize; 3],
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    c: &mut [T],
+    onto: Onto<'_, T>,
+) {
+    if let Onto::Row(row) = onto {
+        c.chunks_exact_mut(n).for_each(|c| c.copy_from_slice(row));
+    }
+    let beta = if matches!(onto, Onto::Nothing) { T::zero() } else { T::one() };
     let per_row = NS_PER_MEGA * 2e-6 * (k * n) as f64;
     let rows = ((200_000.0 / per_row.max(1.0)) as usize).clamp(8, m.max(8)); // fewer, larger pieces: each packs all of B
     let shared = Shared::new(c);
@@ -451,10 +487,11 @@ mod tests {
     use proptest::prelude::*;
 
     /// The largest error of a sum of `k` products of numbers below 1: `k · ε`, each sum being below `k`.
-    fn check_naive<T: Float>([m, k, n]: [usize; 3], transposed: [bool; 2], accumulate: bool, eps: f64) {
+    fn check_naive<T: Float>([m, k, n]: [usize; 3], transposed: [bool; 2], onto: usize, eps: f64) {
         let mut rng = Rng::new((m * 31 + k * 7 + n) as u64);
         let mut draw = |len| Tensor::uniform([len], T::from_f64(-1.0), T::one(), &mut rng).to_vec::<T>().unwrap();
-        let (a, b, mut c) = (draw(m * k), draw(k * n), draw(m * n));
+        let (a, b, row, mut c) = (draw(m * k), draw(k * n), draw(n), draw(m * n));
+        let onto = [Onto::Nothing, Onto::Itself, Onto::Row(&row)][onto];
         let a = Matrix::new(&a, if transposed[0] { m } else { k }, transposed[0]);
         let b = Matrix::new(&b, if transposed[1] { k } else { n }, transposed[1]);
         let expected: Vec<f64> = (0..m * n)
@@ -463,10 +500,10 @@ mod tests {
                 let x = |t: usize| -> f64 {
                     a.data[i * a.rows + t * a.columns].as_f64() * b.data[t * b.rows + j * b.columns].as_f64()
                 };
-                (0..k).map(x).sum::<f64>() + if accumulate { c[at].as_f64() } else { 0.0 }
+                (0..k).map(x).sum::<f64>() + onto.start(c[at], j).as_f64()
             })
             .collect();
-        product([m, k, n], a, b, &mut c, accumulate);
+        product([m, k, n], a, b, &mut c, onto);
         for (c, e) in c.iter().zip(&expected) {
             assert!((c.as_f64() - e).abs() <= (k + 1) as f64 * eps, "{m} × {k} × {n} {transposed:?}: {c} against {e}");
         }
@@ -476,10 +513,10 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
         #[test]
         fn equals_three_loops(
-            m in 0usize..70, k in 0usize..40, n in 0usize..70, ta: bool, tb: bool, accumulate: bool
+            m in 0usize..70, k in 0usize..40, n in 0usize..70, ta: bool, tb: bool, onto in 0usize..3
         ) {
-            check_naive::<f32>([m, k, n], [ta, tb], accumulate, f64::from(f32::EPSILON));
-            check_naive::<f64>([m, k, n], [ta, tb], accumulate, f64::EPSILON);
+            check_naive::<f32>([m, k, n], [ta, tb], onto, f64::from(f32::EPSILON));
+            check_naive::<f64>([m, k, n], [ta, tb], onto, f64::EPSILON);
         }
     }
 
@@ -488,7 +525,9 @@ mod tests {
     fn blocked_packed_and_cut_products_equal_three_loops() {
         for size in [[100, 700, 90], [5, 5000, 40], [40, 3000, 5], [300, 33, 200], [1, 600, 500], [130, 1, 33]] {
             for transposed in [[false, false], [false, true], [true, false], [true, true]] {
-                check_naive::<f32>(size, transposed, true, f64::from(f32::EPSILON));
+                for onto in 0..3 {
+                    check_naive::<f32>(size, transposed, onto, f64::from(f32::EPSILON));
+                }
             }
         }
     }
@@ -503,10 +542,10 @@ mod tests {
             for transposed in [false, true] {
                 let (a, b) = (Matrix::new(&a, k, false), Matrix::new(&b, if transposed { k } else { n }, transposed));
                 let mut want = vec![1.0f32; m * n];
-                product([m, k, n], a, b, &mut want, true);
+                product([m, k, n], a, b, &mut want, Onto::Itself);
                 for (products, alone) in [(1, false), (9, false), (9, true)] {
                     let mut c = vec![1.0f32; m * n];
-                    Right::new([k, n], b, products, alone).multiply(m, a, &mut c, true);
+                    Right::new([k, n], b, products, alone).multiply(m, a, &mut c, Onto::Itself);
                     let near = c.iter().zip(&want).all(|(c, want)| (c - want).abs() <= k as f32 * f32::EPSILON * 8.0);
                     assert!(near, "{m} × {k} × {n}, {transposed}, {products}");
                 }
@@ -527,7 +566,7 @@ mod tests {
                 let mut c = vec![0.0f32; m * n];
                 let a = Matrix::new(a.slice_of(), k, false);
                 let b = Matrix::new(b.slice_of(), if transposed { k } else { n }, transposed);
-                pool.install(|| product(size, a, b, &mut c, false));
+                pool.install(|| product(size, a, b, &mut c, Onto::Nothing));
                 c
             };
             assert_eq!(run(1), run(2));

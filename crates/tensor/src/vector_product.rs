@@ -4,7 +4,7 @@
 
 use crate::lanes::{Lanes, Plain};
 use crate::par::{self, Shared};
-use crate::product::Matrix;
+use crate::product::{Matrix, Onto};
 use crate::{DType, Float, Simd, simd};
 use std::array::from_fn;
 
@@ -22,23 +22,21 @@ pub(crate) fn suits<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix
     m <= MOST_ROWS && k >= 16 && n > 1 && a.columns == 1 && b.rows == 1
 }
 
-/// `C = start + A · B`, where `A` is `[m, k]` with whole rows, `B` is `[k, n]` with whole columns, `C` is row-major.
+/// `C = onto + A · B`, where `A` is `[m, k]` with whole rows, `B` is `[k, n]` with whole columns, `C` is row-major.
 ///
-/// `C` starts from itself if `accumulate`, else from the row `bias`, else from zero. The bits depend on the sizes and
-/// the level of [`Simd`]; `alone` keeps the work in this thread.
+/// The bits depend on the sizes and the level of [`Simd`]; `alone` keeps the work in this thread.
 pub(crate) fn dots<T: Float>(
     [m, k, n]: [usize; 3],
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
-    bias: Option<&[T]>,
+    onto: Onto<'_, T>,
     c: &mut [T],
-    accumulate: bool,
     alone: bool,
 ) {
     a.check(m, k);
     b.check(k, n);
     assert!(a.columns == 1 && b.rows == 1 && c.len() == m * n, "A has whole rows, B whole columns, C is [m, n]");
-    assert!(bias.is_none_or(|bias| bias.len() == n), "the bias is a row of C");
+    assert!(!matches!(onto, Onto::Row(row) if row.len() != n), "a row of C");
     let cost = (k * size_of::<T>()) as f64 * NS_PER_BYTE + (m * k) as f64 * NS_PER_MAC; // of a column of C
     let columns = ((10_000.0 / cost) as usize).clamp(1, n).next_multiple_of(2 * SIDE_BY_SIDE);
     let shared = Shared::new(c);
@@ -52,11 +50,7 @@ pub(crate) fn dots<T: Float>(
                     // SAFETY: these columns of C are this task's alone.
                     let c = unsafe { shared.slice((i + r) * n + j, width) };
                     for (v, (c, &sum)) in c.iter_mut().zip(sums).enumerate() {
-                        *c = match bias {
-                            _ if accumulate => *c + sum,
-                            Some(bias) => bias[j + v] + sum,
-                            None => sum,
-                        };
+                        *c = onto.start(*c, j + v) + sum;
                     }
                 }
             }
@@ -222,18 +216,12 @@ mod tests {
             |len: usize| Tensor::uniform([len], T::from_f64(-1.0), T::one(), &mut rng).to_vec::<T>().unwrap();
         let (a, b, bias, old) = (draw(m * (k + 1)), draw(n * (k + 2)), draw(n), draw(m * n));
         let (a, b) = (Matrix::new(&a, k + 1, false), Matrix::new(&b, k + 2, true));
-        for (with_bias, accumulate, alone) in [(false, false, true), (true, false, false), (false, true, false)] {
+        for (onto, alone) in [(Onto::Nothing, true), (Onto::Row(&bias), false), (Onto::Itself, false)] {
             let mut c = old.clone();
-            dots([m, k, n], a, b, with_bias.then_some(&bias[..]), &mut c, accumulate, alone);
+            dots([m, k, n], a, b, onto, &mut c, alone);
             for (at, c) in c.iter().enumerate() {
                 let (i, j) = (at / n, at % n);
-                let start = if accumulate {
-                    old[at]
-                } else if with_bias {
-                    bias[j]
-                } else {
-                    T::zero()
-                };
+                let start = onto.start(old[at], j);
                 let products = (0..k).map(|t| a.data[i * (k + 1) + t].as_f64() * b.data[j * (k + 2) + t].as_f64());
                 let want = start.as_f64() + products.sum::<f64>();
                 assert!((c.as_f64() - want).abs() <= (k + 1) as f64 * eps, "{m} × {k} × {n}: {c} against {want}");
@@ -260,7 +248,7 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let (a, b) = (Matrix::new(a.slice_of(), 5000, false), Matrix::new(b.slice_of(), 5000, true));
             let mut c = vec![0.0f32; 3 * 131];
-            pool.install(|| dots([3, 5000, 131], a, b, None, &mut c, false, false));
+            pool.install(|| dots([3, 5000, 131], a, b, Onto::Nothing, &mut c, false));
             c
         };
         assert!(run(1) == run(2) && run(1) == run(7));

@@ -3,7 +3,7 @@
 use super::{Pointwise, tasks};
 use crate::ops::matmul::check_bias;
 use crate::par::Shared;
-use crate::product::{Matrix, Panels, pack};
+use crate::product::{Matrix, Onto, Panels, pack};
 use crate::tile::{panel_width, tile_rows};
 use crate::vector_product::{MOST_ROWS, dots};
 use crate::{DType, Error, Result, Tensor};
@@ -62,19 +62,19 @@ impl FrozenLinear {
         let [k, n] = self.size;
         let m = y.len() / n.max(1);
         assert!(x.len() == m * k && y.len() == m * n, "whole rows");
-        let bias = self.bias.as_ref().map(Tensor::slice_of::<f32>);
+        let onto = self.bias.as_ref().map_or(Onto::Nothing, |bias| Onto::Row(bias.slice_of::<f32>()));
         if self.in_panels {
-            self.run_panels(m, x, bias, y, alone);
+            self.run_panels(m, x, onto, y, alone);
         } else {
             let (a, b) = (Matrix::new(x, k, false), Matrix::new(self.weight.slice_of::<f32>(), k, true));
-            dots([m, k, n], a, b, bias, y, false, alone);
+            dots([m, k, n], a, b, onto, y, alone);
             if let Some(then) = self.then {
                 then.apply(y);
             }
         }
     }
 
-    fn run_panels(&self, m: usize, x: &[f32], bias: Option<&[f32]>, y: &mut [f32], alone: bool) {
+    fn run_panels(&self, m: usize, x: &[f32], onto: Onto<'_, f32>, y: &mut [f32], alone: bool) {
         let ([k, n], width) = (self.size, panel_width::<f32>());
         let panels = Panels::packed(self.weight.slice_of::<f32>(), k);
         // A task is about a million multiply-adds: first rows of one panel, then several panels.
@@ -87,19 +87,13 @@ impl FrozenLinear {
         tasks(grid[0] * grid[1], cost, alone, |task| {
             let (i0, p0) = (task / grid[1] * rows, task % grid[1] * group);
             let (count, columns) = (rows.min(m - i0), p0 * width..n.min((p0 + group) * width));
-            // SAFETY: each task has columns of its own in each of its rows.
-            let part = |i: usize| unsafe { y.slice((i0 + i) * n + columns.start, columns.len()) };
-            for i in 0..count {
-                match bias {
-                    Some(bias) => part(i).copy_from_slice(&bias[columns.clone()]),
-                    None => part(i).fill(0.0),
-                }
-            }
             let a = Matrix::new(&x[i0 * k..], k, false);
             let c = y.start().wrapping_add(i0 * n);
             // SAFETY: x and the panels hold every element by the assertions, the task's columns of y are its alone.
-            unsafe { panels.multiply(count, a, p0..p0 + group, 0..k, n, c, true) };
+            unsafe { panels.multiply(count, a, p0..p0 + group, 0..k, n, c, onto) };
             if let Some(then) = self.then {
+                // SAFETY: each task has columns of its own in each of its rows.
+                let part = |i: usize| unsafe { y.slice((i0 + i) * n + columns.start, columns.len()) };
                 (0..count).for_each(|i| then.apply(part(i)));
             }
         });

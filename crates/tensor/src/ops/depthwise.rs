@@ -59,7 +59,7 @@ impl Conv {
                         let o = (first + i) % self.groups * self.o_group + k;
                         let bias = bias.map_or(T::zero(), |bias| bias[o]);
                         correlate(padded, &layout.rows, &layout.taps, &weight[o * taps..][..taps], bias, y);
-                        finish(y, plane, None, activation);
+                        finish(y, activation);
                     }
                 }
             });

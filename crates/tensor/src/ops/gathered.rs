@@ -128,7 +128,7 @@ impl<T: Float> Gathered<'_, T> {
         let sums = sums.own_slice::<T>();
         gather_product(framed, offsets, &phase.taps, phase.weights.part(group), channels.clone(), bias, sums);
         if self.activation != Activation::Identity {
-            finish(sums, size[1], None, self.activation);
+            finish(sums, self.activation);
         }
         let first = pixels[0];
         let in_a_row = pixels[pixels.len() - 1] - first + 1 == pixels.len();
@@ -179,7 +179,7 @@ impl<T: Float> Gathered<'_, T> {
             unsafe { gather_product_turned(framed, row, &phase.taps, part, self.channels, start, pixels.len()) };
             first += run.len();
         }
-        finish(sums, pixels.len(), None, self.activation);
+        finish(sums, self.activation);
         for (c, sums) in sums.chunks_exact(pixels.len()).enumerate() {
             for (&pixel, &sum) in pixels.iter().zip(sums) {
                 // SAFETY: promised by the caller.

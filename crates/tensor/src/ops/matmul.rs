@@ -2,7 +2,7 @@
 
 use crate::dtype::dispatch_float;
 use crate::par::{self, Shared};
-use crate::product::{Matrix, product};
+use crate::product::{Matrix, Onto, product};
 use crate::simd::vectorized;
 use crate::{Error, Float, Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -75,14 +75,14 @@ impl Tensor {
             let b_at = |i| Matrix::new(&b[i * k * n..][..k * n], if trans.b { k } else { n }, trans.b);
             if b_batch.elements() == 1 && batch == a_batch && !trans.a {
                 let a = Matrix::new(a, k, false); // one tall product
-                return product([batch.elements() * m, k, n], a, b_at(0), out, false);
+                return product([batch.elements() * m, k, n], a, b_at(0), out, Onto::Nothing);
             }
             let (a_index, b_index) = (batch_index(&batch, &a_batch), batch_index(&batch, &b_batch));
             let shared = Shared::new(out);
             par::tasks(batch.elements(), 0.03 * (m * k * n) as f64, |i| {
                 // SAFETY: each i has a matrix of its own.
                 let out = unsafe { shared.slice(i * m * n, m * n) };
-                product([m, k, n], a_at(a_index(i)), b_at(b_index(i)), out, false);
+                product([m, k, n], a_at(a_index(i)), b_at(b_index(i)), out, Onto::Nothing);
             });
         })))
     }
@@ -110,11 +110,13 @@ impl Tensor {
         dispatch_float!(self.dtype(), "linear", T => Ok(Tensor::build(shape.with_size(shape.len() - 1, out_features), |out: &mut [T]| {
             let x = Matrix::new(self.slice_of::<T>(), in_features, false);
             let w = Matrix::new(weight.slice_of::<T>(), in_features, true);
-            product([rows, in_features, out_features], x, w, out, false);
-            let bias = bias.map(Tensor::slice_of::<T>);
-            par::rows(out, out_features.max(1), out_features as f64 * 0.1, |_, rows| {
-                finish(rows, out_features, bias, activation);
-            });
+            let onto = bias.map_or(Onto::Nothing, |bias| Onto::Row(bias.slice_of()));
+            product([rows, in_features, out_features], x, w, out, onto);
+            if activation != Activation::Identity {
+                par::rows(out, out_features.max(1), out_features as f64 * 0.1, |_, rows| {
+                    finish(rows, activation);
+                });
+            }
         })))
     }
 
@@ -160,21 +162,11 @@ pub(crate) fn check_bias(op: &'static str, bias: &Tensor, size: usize) -> Result
 }
 
 vectorized! {
-    /// Adds the bias to each row and applies the activation, in place.
-    pub(crate) fn finish<T: Float>(rows: &mut [T], width: usize, bias: Option<&[T]>, activation: Activation) {
-        let relu = activation == Activation::Relu;
-        for row in rows.chunks_mut(width) {
-            if let Some(bias) = bias {
-                for (x, &b) in row.iter_mut().zip(bias) {
-                    *x += b;
-                }
-            }
-            if relu {
-                for x in row {
-                    // Written so that NaN stays NaN.
-                    *x = if *x < T::zero() { T::zero() } else { *x };
-                }
-            }
+    /// Applies the activation in place.
+    pub(crate) fn finish<T: Float>(x: &mut [T], activation: Activation) {
+        if activation == Activation::Relu {
+            // Written so that NaN stays NaN.
+            x.iter_mut().for_each(|x| *x = if *x < T::zero() { T::zero() } else { *x });
         }
     }
 }

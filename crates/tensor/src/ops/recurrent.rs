@@ -10,7 +10,7 @@ use super::recurrence::{Cell, Recurrence, RecurrentWeights, Sizes, check};
 use crate::dtype::dispatch_float;
 use crate::math::Math;
 use crate::par::{self, Shared};
-use crate::product::{Matrix, Right, product};
+use crate::product::{Matrix, Onto, Right, product};
 use crate::{Float, Result, Shape, Tensor, Trans};
 
 /// What a recurrent layer made of its sequences, and what its adjoint needs.
@@ -73,7 +73,7 @@ fn forward<T: Math>(
     let both_biases: Vec<T> = bias[0].iter().zip(bias[1]).map(|(&a, &b)| a + b).collect();
     let mut gates = Tensor::build(Shape::from([steps, batch, width]), |out: &mut [T]| {
         let w = Matrix::new(weights.weight_ih.slice_of::<T>(), input, true);
-        product([steps * batch, input, width], Matrix::new(x.slice_of(), input, false), w, out, false);
+        product([steps * batch, input, width], Matrix::new(x.slice_of(), input, false), w, out, Onto::Nothing);
     });
     let [first, last] = recurrence.ends(steps);
     let mut states = with_row::<T>([steps + 1, batch, state], first, h0);
@@ -106,7 +106,12 @@ fn forward<T: Math>(
                 ]
             };
             let products = if is_gru { &mut *inner } else { &mut *gates };
-            recur.multiply(part.rows, Matrix::new(h_before, state, false), products, !is_gru);
+            recur.multiply(
+                part.rows,
+                Matrix::new(h_before, state, false),
+                products,
+                if is_gru { Onto::Nothing } else { Onto::Itself },
+            );
             for i in 0..part.rows {
                 let (m, m_before) = (row_mut(m, i, memory), row(m_before, i, memory));
                 let out = if projected > 0 { row_mut(to_project, i, hidden) } else { row_mut(h, i, state) };
@@ -124,7 +129,7 @@ fn forward<T: Math>(
                 }
             }
             if let Some(project) = &project {
-                project.multiply(part.rows, Matrix::new(to_project, hidden, false), h, false);
+                project.multiply(part.rows, Matrix::new(to_project, hidden, false), h, Onto::Nothing);
             }
             for i in (0..part.rows).filter(|i| !recurrence.is_live(step, part.first + i)) {
                 row_mut(h, i, state).copy_from_slice(row(h_before, i, state));
@@ -214,7 +219,7 @@ fn backward<T: Math>(
             }
             if let Some(project) = &project {
                 d_states.copy_from_slice(dh);
-                project.multiply(part.rows, Matrix::new(dh, state, false), d_out, false);
+                project.multiply(part.rows, Matrix::new(dh, state, false), d_out, Onto::Nothing);
             }
             let d_out = if projected > 0 { &*d_out } else { &*dh };
             for i in 0..part.rows {
@@ -237,7 +242,7 @@ fn backward<T: Math>(
                 }
             }
             let through = if is_gru { &*d_inner } else { &*d_gates };
-            recur.multiply(part.rows, Matrix::new(through, width, false), carry, true);
+            recur.multiply(part.rows, Matrix::new(through, width, false), carry, Onto::Itself);
         }
     });
 

@@ -88,7 +88,7 @@ impl Winograd {
         activation: Activation,
         out: &mut [f32],
     ) {
-        let (width, [_, o], [h, w]) = (panel_width::<f32>(), self.channels, self.output);
+        let ([_, o], [h, w]) = (self.channels, self.output);
         assert_eq!(out.len(), images * groups * o * h * w, "a place for every pixel");
         input.frame_all(images);
         let out = Shared::new(out);
@@ -103,7 +103,7 @@ impl Winograd {
                 bias: bias.map(|bias| &bias[group * self.channels[1]..][..self.channels[1]]),
                 finish: &|pixels| {
                     if activation != Activation::Identity {
-                        finish(pixels, width, None, activation);
+                        finish(pixels, activation);
                     }
                 },
             };
