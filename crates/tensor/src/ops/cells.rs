@@ -1,7 +1,7 @@
 //! The recurrent cells, each above its adjoint: one row, that is one sequence, at one step.
 //!
-//! Each gets `gates`, the products of the input and of the state before, and leaves the gates' values there for the
-//! adjoint. The loop over steps and rows is in `recurrent.rs`.
+//! Each gets `gates`, the products of the input and of the state before with their biases (the GRU's come apart), and
+//! leaves the gates' values there for the adjoint. The loop over steps and rows is in `recurrent.rs`.
 //!
 //! Rows are cut in parts by `split_at` alone: an array's `map` may stay a call, and then the compiler does not know
 //! that the parts are equally long, and finishes each vector loop by a scalar one.
@@ -9,13 +9,11 @@
 use crate::math::Math;
 use crate::simd::vectorized;
 
-/// `to = f(to + bias)`, one function a loop: one iteration of several would fill the processor's window, and the next
-/// could not begin before its chain of operations ends.
+/// `to = f(to)`, one function a loop: one iteration of several would fill the processor's window, and the next could not
+/// begin before its chain of operations ends.
 #[inline(always)]
-fn activate<T: Math>(to: &mut [T], bias: &[T], f: impl Fn(T) -> T) {
-    for (x, &b) in to.iter_mut().zip(bias) {
-        *x = f(*x + b);
-    }
+fn activate<T: Math>(to: &mut [T], f: impl Fn(T) -> T) {
+    to.iter_mut().for_each(|x| *x = f(*x));
 }
 
 /// A row of gates cut into parts of `size`.
@@ -30,12 +28,12 @@ macro_rules! parts {
 }
 
 vectorized! {
-    /// `h = f(x W_ihᵀ + h W_hhᵀ + bias)`, where `f` is the hyperbolic tangent or a ReLU.
-    pub(super) fn plain<T: Math>(gates: &mut [T], bias: &[T], relu: bool, h: &mut [T]) {
+    /// `h = f(gates)`, where `f` is the hyperbolic tangent or a ReLU.
+    pub(super) fn plain<T: Math>(gates: &mut [T], relu: bool, h: &mut [T]) {
         match relu {
             // Written so that NaN stays NaN.
-            true => activate(gates, bias, |x| if x < T::zero() { T::zero() } else { x }),
-            false => activate(gates, bias, T::fast_tanh),
+            true => activate(gates, |x| if x < T::zero() { T::zero() } else { x }),
+            false => activate(gates, T::fast_tanh),
         }
         h.copy_from_slice(gates);
     }
@@ -55,12 +53,12 @@ vectorized! {
 
 vectorized! {
     /// `c = σ(f) c_before + σ(i) tanh(g)`, `h = σ(o) tanh(c)`; the gates lie in the order i, f, g, o.
-    pub(super) fn lstm<T: Math>(gates: &mut [T], bias: &[T], c_before: &[T], c: &mut [T], h: &mut [T]) {
+    pub(super) fn lstm<T: Math>(gates: &mut [T], c_before: &[T], c: &mut [T], h: &mut [T]) {
         let size = c.len();
         let (g, o) = (2 * size, 3 * size);
-        activate(&mut gates[..g], &bias[..g], T::sigmoid);
-        activate(&mut gates[g..o], &bias[g..o], T::fast_tanh);
-        activate(&mut gates[o..], &bias[o..], T::sigmoid);
+        activate(&mut gates[..g], T::sigmoid);
+        activate(&mut gates[g..o], T::fast_tanh);
+        activate(&mut gates[o..4 * size], T::sigmoid);
         parts!(gates[..4 * size], split_at, size, i, f, g, o);
         let (c_before, h) = (&c_before[..size], &mut h[..size]);
         for j in 0..size {

@@ -11,6 +11,7 @@ use crate::dtype::dispatch_float;
 use crate::math::Math;
 use crate::par::{self, Shared};
 use crate::product::{Matrix, Onto, Right, product};
+use crate::tile::panel_width;
 use crate::{Float, Result, Shape, Tensor, Trans};
 
 /// What a recurrent layer made of its sequences, and what its adjoint needs.
@@ -71,9 +72,11 @@ fn forward<T: Math>(
     let no_bias = vec![T::zero(); width];
     let bias = [weights.bias_ih, weights.bias_hh].map(|bias| bias.map_or(&no_bias[..], Tensor::slice_of::<T>));
     let both_biases: Vec<T> = bias[0].iter().zip(bias[1]).map(|(&a, &b)| a + b).collect();
+    // The GRU's biases belong to different places.
+    let onto = if recurrence.cell == Cell::Gru { Onto::Nothing } else { Onto::Row(&both_biases) };
     let mut gates = Tensor::build(Shape::from([steps, batch, width]), |out: &mut [T]| {
         let w = Matrix::new(weights.weight_ih.slice_of::<T>(), input, true);
-        product([steps * batch, input, width], Matrix::new(x.slice_of(), input, false), w, out, Onto::Nothing);
+        product([steps * batch, input, width], Matrix::new(x.slice_of(), input, false), w, out, onto);
     });
     let [first, last] = recurrence.ends(steps);
     let mut states = with_row::<T>([steps + 1, batch, state], first, h0);
@@ -89,7 +92,6 @@ fn forward<T: Math>(
         [&mut gates, &mut states, &mut memories, &mut hiddens].map(|all| Shared::new(all.own_slice::<T>()));
     par::tasks(parts.count, sizes.cost(parts.rows), |task| {
         let part = parts.get(task);
-        // The GRU needs the state's products by themselves, the others add them to the input's.
         let mut inner = Tensor::dirty::<T>(Shape::from([part.rows, if is_gru { width } else { 0 }]));
         let inner = inner.own_slice::<T>();
         for step in recurrence.steps(steps) {
@@ -105,13 +107,9 @@ fn forward<T: Math>(
                     part.of(&all_hiddens, step, projected),
                 ]
             };
-            let products = if is_gru { &mut *inner } else { &mut *gates };
-            recur.multiply(
-                part.rows,
-                Matrix::new(h_before, state, false),
-                products,
-                if is_gru { Onto::Nothing } else { Onto::Itself },
-            );
+            // The GRU needs the state's products by themselves, the others add them to the input's.
+            let (products, onto) = if is_gru { (&mut *inner, Onto::Nothing) } else { (&mut *gates, Onto::Itself) };
+            recur.multiply(part.rows, Matrix::new(h_before, state, false), products, onto);
             for i in 0..part.rows {
                 let (m, m_before) = (row_mut(m, i, memory), row(m_before, i, memory));
                 let out = if projected > 0 { row_mut(to_project, i, hidden) } else { row_mut(h, i, state) };
@@ -122,9 +120,9 @@ fn forward<T: Math>(
                 }
                 let gates = row_mut(gates, i, width);
                 match recurrence.cell {
-                    Cell::RnnTanh => cells::plain(gates, &both_biases, false, out),
-                    Cell::RnnRelu => cells::plain(gates, &both_biases, true, out),
-                    Cell::Lstm => cells::lstm(gates, &both_biases, m_before, m, out),
+                    Cell::RnnTanh => cells::plain(gates, false, out),
+                    Cell::RnnRelu => cells::plain(gates, true, out),
+                    Cell::Lstm => cells::lstm(gates, m_before, m, out),
                     Cell::Gru => cells::gru(gates, row(inner, i, width), bias, row(h_before, i, state), m, out),
                 }
             }
@@ -249,21 +247,57 @@ fn backward<T: Math>(
     // All steps of all sequences are rows from here on.
     let rows = |all: &Tensor, size: usize| all.with_shape(Shape::from([steps * batch, size]));
     let d_gates = rows(&d_gates, width);
-    let d_inner = if is_gru { rows(&d_inner, width) } else { d_gates.clone() };
     let [first_before, _] = recurrence.place(0);
     let h_before = run.states.window(first_before * batch * state, Shape::from([steps * batch, state]));
-    let by = |d: &Tensor, input: &Tensor| d.matmul_with(input, Trans { a: true, b: false });
-    let dx = want[0].then(|| d_gates.matmul(weights.weight_ih)?.reshape(x.shape()));
+    let dx = want[0].then(|| d_gates.matmul(weights.weight_ih)?.reshape(x.shape())).transpose()?;
     // The padding's gradients are zeros, but zero times whatever lies there might not be.
-    let d_ih = want[3].then(|| by(&d_gates, &rows(&without_padding::<T>(x.clone(), recurrence), input)));
-    let d_hh = want[4].then(|| by(&d_inner, &h_before));
-    let sum = |wanted: bool, d: &Tensor| wanted.then(|| d.sum(0, false)).transpose();
-    let db_ih = sum(want[5] || (want[6] && !is_gru), &d_gates)?;
-    let db_hh = if is_gru { sum(want[6], &d_inner)? } else { db_ih.clone() };
-    let d_hr = want[7].then(|| by(&rows(&d_states, state), &rows(&run.hiddens, hidden)));
+    let x = want[3].then(|| rows(&without_padding::<T>(x.clone(), recurrence), input));
+    let h_before = want[4].then_some(&h_before);
+    let [d_ih, d_hh, db_ih, db_hh] = if is_gru {
+        let [d_ih, db_ih] = weight_grads::<T, _, _>(&d_gates, [x.as_ref()], want[5])?;
+        let [d_hh, db_hh] = weight_grads::<T, _, _>(&rows(&d_inner, width), [h_before], want[6])?;
+        [d_ih, d_hh, db_ih, db_hh]
+    } else {
+        let [d_ih, d_hh, db] = weight_grads::<T, _, _>(&d_gates, [x.as_ref(), h_before], want[5] || want[6])?;
+        [d_ih, d_hh, db.clone(), db]
+    };
+    let hiddens = want[7].then(|| rows(&run.hiddens, hidden));
+    let [d_hr, _] = weight_grads::<T, _, _>(&rows(&d_states, only(projected > 0, state)), [hiddens.as_ref()], false)?;
     let [dh0, dc0] = [(want[1], dh0), (want[2], dc0)].map(|(want, d)| want.then_some(d));
-    let [dx, d_ih, d_hh] = [dx.transpose()?, d_ih.transpose()?, d_hh.transpose()?];
-    Ok([dx, dh0, dc0, d_ih, d_hh, db_ih.filter(|_| want[5]), db_hh.filter(|_| want[6]), d_hr.transpose()?])
+    Ok([dx, dh0, dc0, d_ih, d_hh, db_ih.filter(|_| want[5]), db_hh.filter(|_| want[6]), d_hr])
+}
+
+/// `dᵀ · input` for each input that there is, in one product, so that `d` is read once; and the sum of the rows of `d`
+/// if that is asked for.
+fn weight_grads<T: Float, const I: usize, const N: usize>(
+    d: &Tensor,
+    inputs: [Option<&Tensor>; I],
+    sum: bool,
+) -> Result<[Option<Tensor>; N]> {
+    let columns: usize = inputs.iter().flatten().map(|input| input.shape()[1]).sum();
+    let mut grads = [const { None }; N];
+    // A column of ones is the sum, for nothing where it fills up a panel.
+    let joins = sum && columns % panel_width::<T>() != 0;
+    if sum && !joins {
+        grads[I] = Some(d.sum(0, false)?);
+    }
+    if columns == 0 {
+        return Ok(grads);
+    }
+    let ones = Tensor::ones([d.shape()[0], 1], d.dtype());
+    let factors: Vec<&Tensor> = inputs.into_iter().flatten().chain(joins.then_some(&ones)).collect();
+    let product = d.matmul_with(&Tensor::concat(&factors, 1)?, Trans { a: true, b: false })?;
+    let mut at = 0;
+    for (grad, input) in grads.iter_mut().zip(inputs) {
+        let Some(input) = input else { continue };
+        let end = at + input.shape()[1];
+        *grad = Some(product.slice(1, at, end)?);
+        at = end;
+    }
+    if joins {
+        grads[I] = Some(product.slice(1, columns, columns + 1)?.reshape([d.shape()[1]])?);
+    }
+    Ok(grads)
 }
 
 /// The batch cut into parts of some sequences, by its size alone.
