@@ -217,7 +217,7 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
     }
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
-    let [rows, group] = shares::<T>([m, k, n], a.rows == 1);
+    let [rows, group] = shares::<T>([m, k, n], gathers(a, k));
     let grid = [m.div_ceil(rows), count.div_ceil(group)];
     let tasks = grid[0] * grid[1];
     // A grid of few tasks over a long inner axis is cut there too; the partial products are added in order.
@@ -304,8 +304,7 @@ impl<'a, T: Float> Panels<'a, T> {
         let mut memory = loose.then(|| Tensor::dirty::<T>(Shape::from([DEPTH.min(steps.len()) * width])));
         let memory = memory.as_mut().map_or(&mut [][..], Tensor::own_slice::<T>);
         // A transposed A is read across its rows: for several panels its columns are laid side by side first.
-        let gathers = a.rows == 1 && a.columns > GROUP && panels.len() > 1;
-        let mut columns = gathers.then(|| Columns::new(m, DEPTH.min(steps.len())));
+        let mut columns = (gathers(a, steps.len()) && panels.len() > 1).then(|| Columns::new(m, DEPTH.min(steps.len())));
         for t0 in steps.clone().step_by(DEPTH) {
             let depth = DEPTH.min(steps.end - t0);
             let (a_from, a_rows, a_steps) = match &mut columns {
@@ -348,6 +347,11 @@ impl<'a, T: Float> Panels<'a, T> {
 
 /// Rows of a block of a transposed `A` that lie side by side: one cache line.
 const GROUP: usize = 16;
+
+/// Whether a product of so many steps lays blocks of `A` side by side: fewer do not pay for it.
+fn gathers<T>(a: Matrix<'_, T>, steps: usize) -> bool {
+    a.rows == 1 && a.columns > GROUP && steps >= 2 * DEPTH
+}
 
 /// A block of a transposed `A`, `[groups, steps, GROUP]`: the tile then reads it in the order of memory.
 struct Columns<T> {
