@@ -170,21 +170,18 @@ impl<T: Float> Lanes for Plain<T> {
     }
 
     #[inline(always)]
-    unsafe fn add(mut self, b: Self) -> Self {
-        (0..8).for_each(|i| self.0[i] = self.0[i] + b.0[i]);
-        self
+    unsafe fn add(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + b.0[i]))
     }
 
     #[inline(always)]
-    unsafe fn sub(mut self, b: Self) -> Self {
-        (0..8).for_each(|i| self.0[i] = self.0[i] - b.0[i]);
-        self
+    unsafe fn sub(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] - b.0[i]))
     }
 
     #[inline(always)]
-    unsafe fn mul(mut self, b: Self) -> Self {
-        (0..8).for_each(|i| self.0[i] = self.0[i] * b.0[i]);
-        self
+    unsafe fn mul(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] * b.0[i]))
     }
 
     #[inline(always)]

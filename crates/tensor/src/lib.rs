@@ -23,6 +23,7 @@ mod error;
 mod buffer;
 mod window;
 mod rng;
+mod panels;
 pub mod par;
 mod simd;
 mod lanes;

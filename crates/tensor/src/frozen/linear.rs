@@ -2,8 +2,9 @@
 
 use super::{Pointwise, tasks};
 use crate::ops::matmul::check_bias;
+use crate::panels::{Panels, pack};
 use crate::par::Shared;
-use crate::product::{Matrix, Onto, Panels, pack};
+use crate::product::{Matrix, Onto};
 use crate::tile::{panel_width, tile_rows};
 use crate::vector_product::{MOST_ROWS, dots};
 use crate::{DType, Error, Result, Tensor};

@@ -9,8 +9,8 @@
 use crate::math::Math;
 use crate::simd::vectorized;
 
-/// `to = f(to)`, one function a loop: one iteration of several would fill the processor's window, and the next could not
-/// begin before its chain of operations ends.
+/// `to = f(to)`, one function a loop: one iteration of several would fill the processor's window, and the next could
+/// not begin before its chain of operations ends.
 #[inline(always)]
 fn activate<T: Math>(to: &mut [T], f: impl Fn(T) -> T) {
     to.iter_mut().for_each(|x| *x = f(*x));

@@ -277,7 +277,7 @@ fn weight_grads<T: Float, const I: usize, const N: usize>(
     let columns: usize = inputs.iter().flatten().map(|input| input.shape()[1]).sum();
     let mut grads = [const { None }; N];
     // A column of ones is the sum, for nothing where it fills up a panel.
-    let joins = sum && columns % panel_width::<T>() != 0;
+    let joins = sum && !columns.is_multiple_of(panel_width::<T>());
     if sum && !joins {
         grads[I] = Some(d.sum(0, false)?);
     }

@@ -190,14 +190,8 @@ impl Work<'_> {
                 }
                 turned[there * c..].fill(0.0);
             }
-            f32::with_lanes(Tiles {
-                turned,
-                columns,
-                c,
-                to: &mut points[line * across * c..],
-                across,
-                apart: tiles * c,
-            });
+            let to = &mut points[line * across * c..];
+            f32::with_lanes(Tiles { turned, columns, c, to, across, apart: tiles * c });
         }
         for j0 in (0..o).step_by(width) {
             let kept = width.min(o - j0);
@@ -225,15 +219,8 @@ impl Work<'_> {
                 let (image, y) = ((first + line) / down, (first + line) % down * 4);
                 let products = &products[line * across * width..];
                 let bias = self.bias.map(|bias| &bias[j0..][..kept]);
-                f32::with_lanes(Pixels {
-                    products,
-                    apart: tiles * width,
-                    width,
-                    count: kept,
-                    across,
-                    bias,
-                    to: pixels,
-                });
+                let apart = tiles * width;
+                f32::with_lanes(Pixels { products, apart, width, count: kept, across, bias, to: pixels });
                 (self.finish)(pixels);
                 let plane = ((image * groups + group) * o + j0) * h * w;
                 for (row, pixels) in pixels.chunks_exact(4 * across * width).enumerate().take(h - y) {

@@ -1,0 +1,177 @@
+//! The operands of a product as the tile reads them: `B` in panels, a transposed `A` in groups of rows.
+
+use crate::Shape;
+use crate::dtype::Float;
+use crate::par::{self, Shared};
+use crate::product::{Matrix, Onto};
+use crate::tensor::Tensor;
+use crate::tile::{Block, Offsets, Start, panel_width};
+use crate::turn::turn;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Steps along the inner axis before the sums go back to memory: a packed panel of them stays in the first cache.
+pub(crate) const DEPTH: usize = 256;
+/// Rows of a block of a transposed `A` that lie side by side: one cache line.
+pub(crate) const GROUP: usize = 16;
+
+/// `B` cut into panels of `width` columns, each `[k, width]`, the last one filled up with zeros.
+pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
+    let width = panel_width::<T>();
+    Tensor::build(Shape::from([n.div_ceil(width), k, width]), |out: &mut [T]| {
+        let strip = DEPTH.min(k) * width;
+        // A strip of a panel is one task: [at most DEPTH, width].
+        let strips = k.div_ceil(DEPTH);
+        let shared = Shared::new(out);
+        par::tasks(n.div_ceil(width) * strips, strip as f64 * 0.3, |task| {
+            let (panel, t0) = (task / strips, task % strips * DEPTH);
+            let (j0, depth) = (panel * width, DEPTH.min(k - t0));
+            // SAFETY: strips of panels do not overlap.
+            let out = unsafe { shared.slice((panel * k + t0) * width, depth * width) };
+            pack_strip(out, width, b, t0, j0, (n - j0).min(width));
+        });
+    })
+}
+
+/// Rows `t0..` and columns `j0..j0 + count` of `b`, which is a matrix or the transpose of one, into `out: [.., width]`,
+/// zeros beyond `count`.
+fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize, j0: usize, count: usize) {
+    if b.columns == 1 {
+        for (t, row) in out.chunks_mut(width).enumerate() {
+            row[..count].copy_from_slice(&b.data[(t0 + t) * b.rows + j0..][..count]);
+            row[count..].fill(T::zero());
+        }
+        return;
+    }
+    if count < width {
+        out.fill(T::zero());
+    }
+    let depth = out.len() / width;
+    turn([count, depth], &b.data[j0 * b.columns + t0..], b.columns, out, width);
+}
+
+/// `B` as the tile reads it.
+#[derive(Clone, Copy)]
+pub(crate) enum Panels<'a, T> {
+    /// Panels in memory.
+    Laid {
+        data: &'a [T],
+        /// Elements from one panel to the next.
+        panel: usize,
+        /// Elements from one row of a panel to the next.
+        row: usize,
+    },
+    /// A matrix whose panels are packed where they are used.
+    Loose(Matrix<'a, T>),
+}
+
+impl<'a, T: Float> Panels<'a, T> {
+    /// Those of a matrix whose rows are contiguous, side by side.
+    pub(crate) fn of(b: Matrix<'a, T>) -> Self {
+        Self::Laid { data: b.data, panel: panel_width::<T>(), row: b.rows }
+    }
+
+    /// Those that [`pack`] made of a matrix of `k` rows.
+    pub(crate) fn packed(data: &'a [T], k: usize) -> Self {
+        Self::Laid { data, panel: k * panel_width::<T>(), row: panel_width::<T>() }
+    }
+
+    /// `m` rows of `C` in the columns of some panels, as far as there are `n` columns: the sum over `steps` of the
+    /// inner axis.
+    ///
+    /// # Safety
+    /// `a` and the panels hold every element of the product, `c` points to the first of `m` rows of `n` elements, and
+    /// nobody else touches the panels' columns of them.
+    pub(crate) unsafe fn multiply(
+        self,
+        m: usize,
+        a: Matrix<'_, T>,
+        panels: Range<usize>,
+        steps: Range<usize>,
+        n: usize,
+        c: *mut T,
+        onto: Onto<'_, T>,
+    ) {
+        let width = panel_width::<T>();
+        let loose = matches!(self, Self::Loose(_));
+        let mut memory = loose.then(|| Tensor::dirty::<T>(Shape::from([DEPTH.min(steps.len()) * width])));
+        let memory = memory.as_mut().map_or(&mut [][..], Tensor::own_slice::<T>);
+        // A transposed A is read across its rows: for several panels its columns are laid side by side first.
+        let mut columns =
+            (gathers(a, steps.len()) && panels.len() > 1).then(|| Columns::new(m, DEPTH.min(steps.len())));
+        for t0 in steps.clone().step_by(DEPTH) {
+            let depth = DEPTH.min(steps.end - t0);
+            let (a_from, a_rows, a_steps) = match &mut columns {
+                Some(columns) => columns.gather(&a.data[t0 * a.columns..], a.columns, [m, depth]),
+                None => (a.data[t0 * a.columns..].as_ptr(), Offsets::Stride(a.rows), Offsets::Stride(a.columns)),
+            };
+            for panel in panels.start..panels.end.min(n.div_ceil(width)) {
+                let columns = width.min(n - panel * width);
+                let (b, b_stride) = match self {
+                    Self::Laid { data, panel: apart, row } => (data[panel * apart + t0 * row..].as_ptr(), row),
+                    Self::Loose(b) => {
+                        pack_strip(&mut memory[..depth * width], width, b, t0, panel * width, columns);
+                        (memory.as_ptr(), width)
+                    }
+                };
+                let block = Block {
+                    rows: m,
+                    steps: depth,
+                    columns,
+                    a: a_from,
+                    a_rows,
+                    a_steps,
+                    b,
+                    b_stride,
+                    c: c.wrapping_add(panel * width),
+                    c_stride: n,
+                    start: match onto {
+                        _ if t0 > steps.start => Start::Sum,
+                        Onto::Nothing => Start::Zero,
+                        Onto::Itself => Start::Sum,
+                        Onto::Row(row) => Start::Row(row[panel * width..].as_ptr()),
+                    },
+                };
+                // SAFETY: promised by the caller.
+                unsafe { block.run() };
+            }
+        }
+    }
+}
+
+/// Whether a product of so many steps lays blocks of `A` side by side: fewer do not pay for it.
+pub(crate) fn gathers<T>(a: Matrix<'_, T>, steps: usize) -> bool {
+    a.rows == 1 && a.columns > GROUP && steps >= 2 * DEPTH
+}
+
+/// A block of a transposed `A`, `[groups, steps, GROUP]`: the tile then reads it in the order of memory.
+struct Columns<T> {
+    memory: Tensor,
+    rows: Vec<usize>,
+    element: PhantomData<T>,
+}
+
+impl<T: Float> Columns<T> {
+    fn new(m: usize, depth: usize) -> Self {
+        let size = m.next_multiple_of(GROUP) * depth;
+        Self { memory: Tensor::dirty::<T>(Shape::from([size])), rows: Vec::new(), element: PhantomData }
+    }
+
+    /// The block whose element `[i, t]` is `from[t · stride + i]`: where it lies now, by rows and by steps.
+    fn gather(&mut self, from: &[T], stride: usize, [m, depth]: [usize; 2]) -> (*const T, Offsets<'_>, Offsets<'_>) {
+        let out = self.memory.own_slice::<T>();
+        for (group, out) in out.chunks_exact_mut(depth * GROUP).take(m.div_ceil(GROUP)).enumerate() {
+            let i = group * GROUP;
+            for (t, out) in out.chunks_exact_mut(GROUP).enumerate() {
+                let from = &from[t * stride + i..];
+                match from.first_chunk::<GROUP>() {
+                    Some(from) if i + GROUP <= m => out.copy_from_slice(from),
+                    _ => out[..m - i].copy_from_slice(&from[..m - i]),
+                }
+            }
+        }
+        self.rows.clear();
+        self.rows.extend((0..m).map(|i| i / GROUP * depth * GROUP + i % GROUP));
+        (out.as_ptr(), Offsets::List(&self.rows), Offsets::Stride(GROUP))
+    }
+}
