@@ -90,7 +90,8 @@ pub(crate) unsafe fn sums<L: Lanes, const I: usize, const N: usize>(
     const APART: usize = 4; // additions that do not wait for one another
     let len = inputs[0].len();
     assert!(inputs.iter().all(|x| x.len() == len), "one length");
-    // SAFETY: whole vectors end before `len`, the others have `count` elements; the rest is the caller's promise.
+    // SAFETY: whole vectors end before `len`, the others have `count` elements; lanes are
+    // their elements in memory, so `first` has room for as many. The rest is the caller's promise.
     unsafe {
         let zero = L::splat(num_traits::Zero::zero());
         let (mut sums, mut at) = ([[zero; N]; APART], 0);
@@ -131,6 +132,7 @@ pub(crate) unsafe fn sums<L: Lanes, const I: usize, const N: usize>(
 
 /// Eight elements in ordinary code, of either float type.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub(crate) struct Plain<T>([T; 8]);
 
 impl<T: Float> Lanes for Plain<T> {
@@ -248,6 +250,7 @@ mod x86 {
 
     /// Eight `f32` of AVX2.
     #[derive(Clone, Copy)]
+    #[repr(transparent)]
     pub(crate) struct Avx2(__m256);
 
     impl Avx2 {
@@ -376,6 +379,7 @@ mod x86 {
 
     /// Sixteen `f32` of AVX-512.
     #[derive(Clone, Copy)]
+    #[repr(transparent)]
     pub(crate) struct Avx512(__m512);
 
     impl Avx512 {

@@ -80,8 +80,8 @@ impl<'a, T: Float> Panels<'a, T> {
     /// inner axis.
     ///
     /// # Safety
-    /// `a` and the panels hold every element of the product, `c` points to the first of `m` rows of `n` elements, and
-    /// nobody else touches the panels' columns of them.
+    /// `a` and the panels hold every element of the product, a row that is added has `n`, `c` points to the first of `m`
+    /// rows of `n` elements, and nobody else touches the panels' columns of them.
     pub(crate) unsafe fn multiply(
         self,
         m: usize,
@@ -101,6 +101,7 @@ impl<'a, T: Float> Panels<'a, T> {
             (gathers(a, steps.len()) && panels.len() > 1).then(|| Columns::new(m, DEPTH.min(steps.len())));
         for t0 in steps.clone().step_by(DEPTH) {
             let depth = DEPTH.min(steps.end - t0);
+            let (first, last) = (t0 == steps.start, t0 + depth == steps.end);
             let (a_from, a_rows, a_steps) = match &mut columns {
                 Some(columns) => columns.gather(&a.data[t0 * a.columns..], a.columns, [m, depth]),
                 None => (a.data[t0 * a.columns..].as_ptr(), Offsets::Stride(a.rows), Offsets::Stride(a.columns)),
@@ -126,10 +127,9 @@ impl<'a, T: Float> Panels<'a, T> {
                     c: c.wrapping_add(panel * width),
                     c_stride: n,
                     start: match onto {
-                        _ if t0 > steps.start => Start::Sum,
-                        Onto::Nothing => Start::Zero,
                         Onto::Itself => Start::Sum,
-                        Onto::Row(row) => Start::Row(row[panel * width..].as_ptr()),
+                        Onto::Nothing => Start::along(first, last, None),
+                        Onto::Row(row) => Start::along(first, last, Some(&row[panel * width..])),
                     },
                 };
                 // SAFETY: promised by the caller.
@@ -147,14 +147,16 @@ pub(crate) fn gathers<T>(a: Matrix<'_, T>, steps: usize) -> bool {
 /// A block of a transposed `A`, `[groups, steps, GROUP]`: the tile then reads it in the order of memory.
 struct Columns<T> {
     memory: Tensor,
+    /// Where each row begins, in a block of `depth` steps.
     rows: Vec<usize>,
+    depth: usize,
     element: PhantomData<T>,
 }
 
 impl<T: Float> Columns<T> {
     fn new(m: usize, depth: usize) -> Self {
         let size = m.next_multiple_of(GROUP) * depth;
-        Self { memory: Tensor::dirty::<T>(Shape::from([size])), rows: Vec::new(), element: PhantomData }
+        Self { memory: Tensor::dirty::<T>(Shape::from([size])), rows: Vec::new(), depth: 0, element: PhantomData }
     }
 
     /// The block whose element `[i, t]` is `from[t · stride + i]`: where it lies now, by rows and by steps.
@@ -170,8 +172,11 @@ impl<T: Float> Columns<T> {
                 }
             }
         }
-        self.rows.clear();
-        self.rows.extend((0..m).map(|i| i / GROUP * depth * GROUP + i % GROUP));
+        if self.depth != depth {
+            self.depth = depth;
+            self.rows.clear();
+            self.rows.extend((0..m).map(|i| i / GROUP * depth * GROUP + i % GROUP));
+        }
         (out.as_ptr(), Offsets::List(&self.rows), Offsets::Stride(GROUP))
     }
 }

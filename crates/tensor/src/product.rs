@@ -62,8 +62,15 @@ impl<T: Float> Onto<'_, T> {
 const NS_PER_MEGA: f64 = 20_000.0;
 /// A packed `B` pays for itself from this many rows of `A` on.
 const PACK_FROM_ROWS: usize = 256;
-/// Rows of `A` that share a block of `B`; up to a quarter more rows are not cut.
+/// Rows of `A` that share a block of `B`, at most; up to a quarter more are not cut for that reason.
 const ROWS: usize = 256;
+/// Panels that a block of `A` is used for, at most: a block of them fits the second cache.
+const PANELS: usize = 16;
+/// Tasks that a product is cut into if that leaves each an area of `LARGE`, or, if there is enough to do, of `SMALL`.
+const MANY: usize = 32;
+const FEW: usize = 8;
+const LARGE: usize = 128 * 128;
+const SMALL: usize = 64 * 64;
 
 /// `C = onto + A · B`; `A` is `[m, k]`, `B` is `[k, n]`, `C` is row-major `[m, n]`.
 ///
@@ -155,11 +162,12 @@ fn shares<T: Float>([m, k, n]: [usize; 3], gathers: bool) -> [usize; 2] {
         return [rows.min(m), 1];
     }
     let mut rows = if m <= ROWS + ROWS / 4 { m } else { ROWS };
-    let mut group = count.min(ROWS / 16);
+    let mut group = count.min(PANELS);
     loop {
         let (tasks, area) = (m.div_ceil(rows) * count.div_ceil(group), rows * group * width);
-        let few = tasks < 8 && area * k > 1_000_000 && area > 64 * 64;
-        let large = tasks < 32 && area > 128 * 128;
+        let few = tasks < FEW && area * k > 1_000_000 && area > SMALL;
+        let large = tasks < MANY && area > LARGE;
+        // Neither holds for one panel of `GROUP` rows: so there is an end.
         if !(few || large) {
             return [rows, group];
         }
@@ -241,6 +249,7 @@ impl<'a, T: Float> Right<'a, T> {
         let Some(packed) = &self.packed else { return product([m, k, n], a, self.b, c, onto) };
         a.check(m, k);
         assert_eq!(c.len(), m * n, "C is [m, n]");
+        assert!(!matches!(onto, Onto::Row(row) if row.len() != n), "a row of C");
         if m == 0 {
             return;
         }
@@ -266,7 +275,7 @@ fn library_product<T: Float>(
     if let Onto::Row(row) = onto {
         c.chunks_exact_mut(n).for_each(|c| c.copy_from_slice(row));
     }
-    let beta = if matches!(onto, Onto::Nothing) { T::zero() } else { T::one() };
+    let beta = if matches!(onto, Onto::Nothing) { 0.0 } else { 1.0 };
     let per_row = NS_PER_MEGA * 2e-6 * (k * n) as f64;
     let rows = ((200_000.0 / per_row.max(1.0)) as usize).clamp(8, m.max(8)); // fewer, larger pieces: each packs all of B
     let shared = Shared::new(c);
@@ -291,7 +300,7 @@ fn library_product<T: Float>(
                     b.data.as_ptr().cast(),
                     rb,
                     cb,
-                    beta.as_f64() as f32,
+                    beta as f32,
                     c.as_mut_ptr().cast(),
                     rc,
                     1,
@@ -307,7 +316,7 @@ fn library_product<T: Float>(
                     b.data.as_ptr().cast(),
                     rb,
                     cb,
-                    beta.as_f64(),
+                    beta,
                     c.as_mut_ptr().cast(),
                     rc,
                     1,

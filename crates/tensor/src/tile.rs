@@ -34,14 +34,28 @@ impl Offsets<'_> {
     }
 }
 
-/// What the sums start from.
+/// What the sums start from, and what is added to them.
 #[derive(Clone, Copy)]
 pub(crate) enum Start<T> {
     Zero,
     /// What `C` holds.
     Sum,
-    /// A row that is added to each row of the result.
+    /// From zero, and in the end this row is added to each row: from the beginning on it would cost digits.
     Row(*const T),
+    /// From what `C` holds, then the row.
+    SumAndRow(*const T),
+}
+
+impl<T> Start<T> {
+    /// For one of several blocks along the inner axis, the last of which adds the row, if there is one.
+    pub(crate) fn along(first: bool, last: bool, row: Option<&[T]>) -> Self {
+        match (first, row.filter(|_| last)) {
+            (true, None) => Self::Zero,
+            (false, None) => Self::Sum,
+            (true, Some(row)) => Self::Row(row.as_ptr()),
+            (false, Some(row)) => Self::SumAndRow(row.as_ptr()),
+        }
+    }
 }
 
 /// One block of a product, in one thread.
@@ -228,9 +242,8 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
         let c: [*mut L::Item; R] =
             std::array::from_fn(|r| block.c.wrapping_add((row + r.min(rows - 1)) * block.c_stride + column));
         let mut sums: [[L; V]; R] = match block.start {
-            Start::Zero => [[L::splat(num_traits::Zero::zero()); V]; R],
-            Start::Sum => std::array::from_fn(|r| std::array::from_fn(|v| load(c[r], v))),
-            Start::Row(from) => [std::array::from_fn(|v| load(from.add(column), v)); R],
+            Start::Zero | Start::Row(_) => [[L::splat(num_traits::Zero::zero()); V]; R],
+            Start::Sum | Start::SumAndRow(_) => std::array::from_fn(|r| std::array::from_fn(|v| load(c[r], v))),
         };
         let b = block.b.wrapping_add(column);
         for t in 0..block.steps {
@@ -240,6 +253,14 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
                 let x = L::splat(*a[r].wrapping_add(at));
                 for v in 0..V {
                     sums[r][v] = x.mul_add(b_row[v], sums[r][v]);
+                }
+            }
+        }
+        if let Start::Row(row) | Start::SumAndRow(row) = block.start {
+            let row: [L; V] = std::array::from_fn(|v| load(row.add(column), v));
+            for r in 0..R {
+                for v in 0..V {
+                    sums[r][v] = sums[r][v].add(row[v]);
                 }
             }
         }

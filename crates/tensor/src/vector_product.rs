@@ -38,7 +38,7 @@ pub(crate) fn dots<T: Float>(
     assert!(a.columns == 1 && b.rows == 1 && c.len() == m * n, "A has whole rows, B whole columns, C is [m, n]");
     assert!(!matches!(onto, Onto::Row(row) if row.len() != n), "a row of C");
     let cost = (k * size_of::<T>()) as f64 * NS_PER_BYTE + (m * k) as f64 * NS_PER_MAC; // of a column of C
-    let columns = ((10_000.0 / cost) as usize).clamp(1, n).next_multiple_of(2 * SIDE_BY_SIDE);
+    let columns = ((10_000.0 / cost) as usize).clamp(1, n.max(1)).next_multiple_of(2 * SIDE_BY_SIDE);
     let shared = Shared::new(c);
     let task = |task: usize| {
         for j in (task * columns..n.min((task + 1) * columns)).step_by(SIDE_BY_SIDE) {

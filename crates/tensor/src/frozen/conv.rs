@@ -249,11 +249,7 @@ impl FrozenConv {
                     b_stride: width,
                     c: sums[j..].as_mut_ptr(),
                     c_stride: channels.len(),
-                    start: match bias {
-                        _ if t0 > 0 => Start::Sum,
-                        Some(bias) => Start::Row(bias[j..].as_ptr()),
-                        None => Start::Zero,
-                    },
+                    start: Start::along(t0 == 0, t0 + DEPTH >= steps, bias.map(|bias| &bias[j..])),
                 };
                 // SAFETY: the offsets lie in x, B is a whole panel, C has room, all asserted above; the bias has a
                 // number for each channel by `check_operands`.

@@ -27,7 +27,10 @@ impl Tensor {
         dispatch_float!(self.dtype(), "channel_moments", T => {
             let (planes, [x]) = planes.lengthened([self])?;
             let x = x.slice_of::<T>();
-            let of_plane = |_, at: Range<usize>| x[at].chunks(PART).map(|x| T::with_lanes(OfMoments(x))).fold(Moments::default(), Moments::join);
+            let of_plane = |_, at: Range<usize>| {
+                let parts = x[at].chunks(PART).map(|x| T::with_lanes(OfMoments(x)));
+                parts.fold(Moments::default(), Moments::join)
+            };
             planes.two::<T, _>(of_plane, |_, planes| {
                 let Moments { count, mean, squares } = planes.fold(Moments::default(), Moments::join);
                 [if count > 0.0 { mean } else { f64::NAN }, squares / count] // of nothing there is neither

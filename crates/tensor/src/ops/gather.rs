@@ -108,11 +108,7 @@ pub(crate) fn gather_product<T: Float>(
                     b_stride: width,
                     c: sums.as_mut_ptr().wrapping_add(j0 - columns.start),
                     c_stride: count,
-                    start: match bias {
-                        _ if t0 > 0 => Start::Sum,
-                        Some(bias) => Start::Row(bias[j0..].as_ptr()),
-                        None => Start::Zero,
-                    },
+                    start: Start::along(t0 == 0, t0 + DEPTH >= steps.len(), bias.map(|bias| &bias[j0..])),
                 };
                 // SAFETY: the offsets lie in the image, B and C have the block's sizes: all asserted above.
                 unsafe { block.run() };

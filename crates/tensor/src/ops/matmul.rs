@@ -259,4 +259,24 @@ mod tests {
         let text = "linear: bias is [1], the weight has 10 outputs; help: the bias must be [10]";
         assert_eq!(linear(&[32, 128], &[1]), text);
     }
+
+    /// The bias is added to the products, not the products one by one to the bias.
+    #[test]
+    #[cfg(not(miri))]
+    fn a_large_bias_costs_no_digits() {
+        let mut rng = Rng::new(1);
+        for (rows, k) in [(2, 400), (64, 400), (2000, 400), (2000, 700), (20, 3000)] {
+            let x = Tensor::uniform([rows, k], 0.0f32, 1.0, &mut rng);
+            let w = Tensor::uniform([64, k], 0.0f32, 0.02, &mut rng);
+            let bias = Tensor::full([64], 1000.0f32);
+            let y = x.linear(&w, Some(&bias), Activation::Identity).unwrap().to_dtype(crate::DType::F64);
+            let products =
+                x.to_dtype(crate::DType::F64).matmul_with(&w.to_dtype(crate::DType::F64), Trans { a: false, b: true });
+            let (y, products) = (y.to_vec::<f64>().unwrap(), products.unwrap().to_vec::<f64>().unwrap());
+            for (y, product) in y.iter().zip(products) {
+                let bound = f64::from(f32::EPSILON) * (1000.0 + k as f64 * product);
+                assert!((y - 1000.0 - product).abs() <= bound, "{rows} × {k}: {y} against {product}");
+            }
+        }
+    }
 }

@@ -69,6 +69,10 @@ impl Tensor {
         let width = x.check_features("layer_norm_grad", x.rank().checked_sub(1), weight, weight)?;
         check_same("layer_norm_grad", self, x)?;
         x.same_dtype("layer_norm_grad", stats)?;
+        if stats.shape() != Shape::from([x.len() / width.max(1), 2]) {
+            let what = format!("the input {} has statistics {}", x.shape(), stats.shape());
+            return Err(Error::shape("layer_norm_grad", what, "pass the second result of layer_norm"));
+        }
         dispatch_float!(self.dtype(), "layer_norm_grad", T => {
             let (dy, x, w) = (self.slice_of::<T>(), x.slice_of::<T>(), weight.slice_of::<T>());
             let st = stats.slice_of::<T>();
@@ -131,7 +135,7 @@ pub(super) fn sum_rows<T: Float>(
     cost: f64,
     add: impl Fn(&mut [T], usize, usize) + Sync,
 ) -> Result<Tensor> {
-    let piece = ((16_384.0 * COST / cost.max(COST)) as usize).max(1);
+    let piece = (32_768 / len.max(1)).max(8); // sums are small beside what they are taken of
     let parts = Tensor::build(Shape::from([rows.div_ceil(piece), len]), |out: &mut [T]| {
         par::rows(out, len, cost * piece as f64, |first, out| {
             for (i, out) in out.chunks_mut(len.max(1)).enumerate() {
@@ -305,5 +309,10 @@ mod tests {
         assert_eq!(text, want);
         let text = zeros(&[]).layer_norm(&zeros(&[1]), &zeros(&[1]), 0.1).unwrap_err().to_string();
         assert_eq!(text, "layer_norm: the input [] has too few axes; help: it needs an axis of features");
+        let (x, w) = (zeros(&[2, 3]), zeros(&[3]));
+        let text = x.layer_norm_grad(&x, &w, &zeros(&[1, 2]), [true; 3]).unwrap_err().to_string();
+        let want =
+            "layer_norm_grad: the input [2, 3] has statistics [1, 2]; help: pass the second result of layer_norm";
+        assert_eq!(text, want);
     }
 }

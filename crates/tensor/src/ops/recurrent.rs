@@ -2,7 +2,7 @@
 //! step is in `cells.rs`.
 //!
 //! Sequences do not depend on each other, so a task takes some of them through all steps, with weights packed once.
-//! The gradients of the weights are one product each, at the end.
+//! The gradients of the weights are products over all steps, at the end.
 
 use super::activation::check_adjoint;
 use super::cells;
@@ -11,7 +11,6 @@ use crate::dtype::dispatch_float;
 use crate::math::Math;
 use crate::par::{self, Shared};
 use crate::product::{Matrix, Onto, Right, product};
-use crate::tile::panel_width;
 use crate::{Float, Result, Shape, Tensor, Trans};
 
 /// What a recurrent layer made of its sequences, and what its adjoint needs.
@@ -246,56 +245,44 @@ fn backward<T: Math>(
 
     // All steps of all sequences are rows from here on.
     let rows = |all: &Tensor, size: usize| all.with_shape(Shape::from([steps * batch, size]));
-    let d_gates = rows(&d_gates, width);
+    let (d_gates, d_inner) = (rows(&d_gates, width), rows(&d_inner, only(is_gru, width)));
     let [first_before, _] = recurrence.place(0);
     let h_before = run.states.window(first_before * batch * state, Shape::from([steps * batch, state]));
     let dx = want[0].then(|| d_gates.matmul(weights.weight_ih)?.reshape(x.shape())).transpose()?;
     // The padding's gradients are zeros, but zero times whatever lies there might not be.
     let x = want[3].then(|| rows(&without_padding::<T>(x.clone(), recurrence), input));
     let h_before = want[4].then_some(&h_before);
-    let [d_ih, d_hh, db_ih, db_hh] = if is_gru {
-        let [d_ih, db_ih] = weight_grads::<T, _, _>(&d_gates, [x.as_ref()], want[5])?;
-        let [d_hh, db_hh] = weight_grads::<T, _, _>(&rows(&d_inner, width), [h_before], want[6])?;
-        [d_ih, d_hh, db_ih, db_hh]
+    let [d_ih, d_hh] = if is_gru {
+        let ([d_ih], [d_hh]) = (weight_grads(&d_gates, [x.as_ref()])?, weight_grads(&d_inner, [h_before])?);
+        [d_ih, d_hh]
     } else {
-        let [d_ih, d_hh, db] = weight_grads::<T, _, _>(&d_gates, [x.as_ref(), h_before], want[5] || want[6])?;
-        [d_ih, d_hh, db.clone(), db]
+        weight_grads(&d_gates, [x.as_ref(), h_before])?
     };
+    let sum = |wanted: bool, d: &Tensor| wanted.then(|| d.sum(0, false)).transpose();
+    let db_ih = sum(want[5] || (want[6] && !is_gru), &d_gates)?;
+    let db_hh = if is_gru { sum(want[6], &d_inner)? } else { db_ih.clone() };
     let hiddens = want[7].then(|| rows(&run.hiddens, hidden));
-    let [d_hr, _] = weight_grads::<T, _, _>(&rows(&d_states, only(projected > 0, state)), [hiddens.as_ref()], false)?;
+    let [d_hr] = weight_grads(&rows(&d_states, only(projected > 0, state)), [hiddens.as_ref()])?;
     let [dh0, dc0] = [(want[1], dh0), (want[2], dc0)].map(|(want, d)| want.then_some(d));
     Ok([dx, dh0, dc0, d_ih, d_hh, db_ih.filter(|_| want[5]), db_hh.filter(|_| want[6]), d_hr])
 }
 
-/// `dᵀ · input` for each input that there is, in one product, so that `d` is read once; and the sum of the rows of `d`
-/// if that is asked for.
-fn weight_grads<T: Float, const I: usize, const N: usize>(
-    d: &Tensor,
-    inputs: [Option<&Tensor>; I],
-    sum: bool,
-) -> Result<[Option<Tensor>; N]> {
-    let columns: usize = inputs.iter().flatten().map(|input| input.shape()[1]).sum();
-    let mut grads = [const { None }; N];
-    // A column of ones is the sum, for nothing where it fills up a panel.
-    let joins = sum && !columns.is_multiple_of(panel_width::<T>());
-    if sum && !joins {
-        grads[I] = Some(d.sum(0, false)?);
-    }
-    if columns == 0 {
-        return Ok(grads);
-    }
-    let ones = Tensor::ones([d.shape()[0], 1], d.dtype());
-    let factors: Vec<&Tensor> = inputs.into_iter().flatten().chain(joins.then_some(&ones)).collect();
-    let product = d.matmul_with(&Tensor::concat(&factors, 1)?, Trans { a: true, b: false })?;
+/// `dᵀ · input` for each input that there is, in one product, so that `d` is read once.
+fn weight_grads<const I: usize>(d: &Tensor, inputs: [Option<&Tensor>; I]) -> Result<[Option<Tensor>; I]> {
+    let mut grads = [const { None }; I];
+    let given: Vec<&Tensor> = inputs.into_iter().flatten().collect();
+    let of = |input: &Tensor| d.matmul_with(input, Trans { a: true, b: false });
+    let product = match given[..] {
+        [] => return Ok(grads),
+        [input] => of(input)?,
+        _ => of(&Tensor::concat(&given, 1)?)?,
+    };
     let mut at = 0;
     for (grad, input) in grads.iter_mut().zip(inputs) {
         let Some(input) = input else { continue };
         let end = at + input.shape()[1];
-        *grad = Some(product.slice(1, at, end)?);
+        *grad = Some(if given.len() == 1 { product.clone() } else { product.slice(1, at, end)? });
         at = end;
-    }
-    if joins {
-        grads[I] = Some(product.slice(1, columns, columns + 1)?.reshape([d.shape()[1]])?);
     }
     Ok(grads)
 }
@@ -464,6 +451,21 @@ mod tests {
             all
         };
         assert!(all(0.0) == all(f64::NAN));
+    }
+
+    #[test]
+    fn weights_without_columns_have_gradients_without_elements() {
+        for cell in CELLS {
+            let weights = weights(cell, [0, 4, 0], DType::F64);
+            let (weights, way) = (weights.map(|w| w), along(cell, false, None));
+            let (x, h0) = (draw(&[3, 2, 0], 1, DType::F64), draw(&[2, 4], 2, DType::F64));
+            let run = x.recurrent(&h0, None, &weights, &way).unwrap();
+            let mut want = [false; 8];
+            want[3] = true;
+            let dys = [&run.output, &run.h_n, &run.c_n].map(Tensor::clone);
+            let grads = run.grad(&x, &weights, &way, dys, want).unwrap();
+            assert_eq!(grads[3].as_ref().map(Tensor::shape), Some(Shape::from([cell.gates() * 4, 0])), "{cell:?}");
+        }
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl<T: Float> Job<T> for RowScales<'_, T> {
                     |[x]: [L; 1]| [x.mul(x)],
                 )
             };
-            *out = T::from_f64(1.0 / (squares / self.width.max(1) as f64 + self.eps).sqrt());
+            *out = T::from_f64(1.0 / (squares / self.width as f64 + self.eps).sqrt());
         }
     }
 }
