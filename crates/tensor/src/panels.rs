@@ -80,8 +80,8 @@ impl<'a, T: Float> Panels<'a, T> {
     /// inner axis.
     ///
     /// # Safety
-    /// `a` and the panels hold every element of the product, a row that is added has `n`, `c` points to the first of `m`
-    /// rows of `n` elements, and nobody else touches the panels' columns of them.
+    /// `a` and the panels hold every element of the product, a row that is added has `n`, `c` points to the first of
+    /// `m` rows of `n` elements, and nobody else touches the panels' columns of them.
     pub(crate) unsafe fn multiply(
         self,
         m: usize,
