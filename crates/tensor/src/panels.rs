@@ -5,16 +5,12 @@ use crate::dtype::Float;
 use crate::par::{self, Shared};
 use crate::product::{Matrix, Onto};
 use crate::tensor::Tensor;
-use crate::tile::{Block, Offsets, Start, panel_width};
+use crate::tile::{Block, GROUP, Offsets, Start, panel_width};
 use crate::turn::turn;
-use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Steps along the inner axis before the sums go back to memory: a packed panel of them stays in the first cache.
 pub(crate) const DEPTH: usize = 256;
-/// Rows of a block of a transposed `A` that lie side by side: one cache line.
-pub(crate) const GROUP: usize = 16;
-
 /// `B` cut into panels of `width` columns, each `[k, width]`, the last one filled up with zeros.
 pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
     let width = panel_width::<T>();
@@ -97,13 +93,17 @@ impl<'a, T: Float> Panels<'a, T> {
         let mut memory = loose.then(|| Tensor::dirty::<T>(Shape::from([DEPTH.min(steps.len()) * width])));
         let memory = memory.as_mut().map_or(&mut [][..], Tensor::own_slice::<T>);
         // A transposed A is read across its rows: for several panels its columns are laid side by side first.
-        let mut columns =
-            (gathers(a, steps.len()) && panels.len() > 1).then(|| Columns::new(m, DEPTH.min(steps.len())));
+        let mut gathered = (gathers(a, steps.len()) && panels.len() > 1)
+            .then(|| Tensor::dirty::<T>(Shape::from([m.next_multiple_of(GROUP) * DEPTH])));
         for t0 in steps.clone().step_by(DEPTH) {
             let depth = DEPTH.min(steps.end - t0);
             let (first, last) = (t0 == steps.start, t0 + depth == steps.end);
-            let (a_from, a_rows, a_steps) = match &mut columns {
-                Some(columns) => columns.gather(&a.data[t0 * a.columns..], a.columns, [m, depth]),
+            let (a_from, a_rows, a_steps) = match &mut gathered {
+                Some(gathered) => {
+                    let out = gathered.own_slice::<T>();
+                    gather(&a.data[t0 * a.columns..], a.columns, [m, depth], out);
+                    (out.as_ptr(), Offsets::Groups(depth * GROUP), Offsets::Stride(GROUP))
+                }
                 None => (a.data[t0 * a.columns..].as_ptr(), Offsets::Stride(a.rows), Offsets::Stride(a.columns)),
             };
             for panel in panels.start..panels.end.min(n.div_ceil(width)) {
@@ -144,39 +144,17 @@ pub(crate) fn gathers<T>(a: Matrix<'_, T>, steps: usize) -> bool {
     a.rows == 1 && a.columns > GROUP && steps >= 2 * DEPTH
 }
 
-/// A block of a transposed `A`, `[groups, steps, GROUP]`: the tile then reads it in the order of memory.
-struct Columns<T> {
-    memory: Tensor,
-    /// Where each row begins, in a block of `depth` steps.
-    rows: Vec<usize>,
-    depth: usize,
-    element: PhantomData<T>,
-}
-
-impl<T: Float> Columns<T> {
-    fn new(m: usize, depth: usize) -> Self {
-        let size = m.next_multiple_of(GROUP) * depth;
-        Self { memory: Tensor::dirty::<T>(Shape::from([size])), rows: Vec::new(), depth: 0, element: PhantomData }
-    }
-
-    /// The block whose element `[i, t]` is `from[t · stride + i]`: where it lies now, by rows and by steps.
-    fn gather(&mut self, from: &[T], stride: usize, [m, depth]: [usize; 2]) -> (*const T, Offsets<'_>, Offsets<'_>) {
-        let out = self.memory.own_slice::<T>();
-        for (group, out) in out.chunks_exact_mut(depth * GROUP).take(m.div_ceil(GROUP)).enumerate() {
-            let i = group * GROUP;
-            for (t, out) in out.chunks_exact_mut(GROUP).enumerate() {
-                let from = &from[t * stride + i..];
-                match from.first_chunk::<GROUP>() {
-                    Some(from) if i + GROUP <= m => out.copy_from_slice(from),
-                    _ => out[..m - i].copy_from_slice(&from[..m - i]),
-                }
+/// Lays a block of a transposed `A`, whose element `[i, t]` is `from[t · stride + i]`, out as `[groups, steps, GROUP]`:
+/// the tile then reads it in the order of memory.
+fn gather<T: Float>(from: &[T], stride: usize, [m, depth]: [usize; 2], out: &mut [T]) {
+    for (group, out) in out.chunks_exact_mut(depth * GROUP).take(m.div_ceil(GROUP)).enumerate() {
+        let i = group * GROUP;
+        for (t, out) in out.chunks_exact_mut(GROUP).enumerate() {
+            let from = &from[t * stride + i..];
+            match from.first_chunk::<GROUP>() {
+                Some(from) if i + GROUP <= m => out.copy_from_slice(from),
+                _ => out[..m - i].copy_from_slice(&from[..m - i]),
             }
         }
-        if self.depth != depth {
-            self.depth = depth;
-            self.rows.clear();
-            self.rows.extend((0..m).map(|i| i / GROUP * depth * GROUP + i % GROUP));
-        }
-        (out.as_ptr(), Offsets::List(&self.rows), Offsets::Stride(GROUP))
     }
 }

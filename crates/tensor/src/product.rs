@@ -3,10 +3,10 @@
 //! `matrixmultiply` is the product of `f64` and of machines without AVX2.
 
 use crate::dtype::Float;
-use crate::panels::{GROUP, Panels, gathers, pack};
+use crate::panels::{Panels, gathers, pack};
 use crate::par::{self, Shared};
 use crate::tensor::Tensor;
-use crate::tile::{Block, Offsets, Start, panel_width, tile_rows};
+use crate::tile::{Block, GROUP, Offsets, Start, panel_width, tile_rows};
 use crate::vector_product::{dots, suits};
 use crate::{DType, Shape, Simd, simd};
 

@@ -21,7 +21,12 @@ pub(crate) enum Offsets<'a> {
     Stride(usize),
     /// As listed.
     List(&'a [usize]),
+    /// Side by side in groups of [`GROUP`], which are so many elements apart.
+    Groups(usize),
 }
+
+/// Rows of `A` that lie side by side in a group: one cache line.
+pub(crate) const GROUP: usize = 16;
 
 impl Offsets<'_> {
     #[inline(always)]
@@ -30,6 +35,7 @@ impl Offsets<'_> {
             Self::Stride(stride) => i * stride,
             // SAFETY: the caller keeps `i` below the list's length.
             Self::List(list) => unsafe { *list.get_unchecked(i) },
+            Self::Groups(apart) => i / GROUP * apart + i % GROUP,
         }
     }
 }
@@ -164,6 +170,7 @@ unsafe fn run<L: Lanes, const R: usize, const LAST: usize, const V: usize>(
         match (block.a_steps, b_rows) {
             (Offsets::Stride(by), None) => panels::<L, R, LAST, V>(block, |t| t * by, |t| t * b_stride),
             (Offsets::List(at), None) => panels::<L, R, LAST, V>(block, |t| *at.get_unchecked(t), |t| t * b_stride),
+            (a @ Offsets::Groups(_), None) => panels::<L, R, LAST, V>(block, |t| a.get(t), |t| t * b_stride),
             (a, Some(b)) => panels::<L, R, LAST, V>(block, |t| a.get(t), |t| *b.get_unchecked(t)),
         }
     }
