@@ -11,6 +11,7 @@ use std::ops::Range;
 
 /// Steps along the inner axis before the sums go back to memory: a packed panel of them stays in the first cache.
 pub(crate) const DEPTH: usize = 256;
+
 /// `B` cut into panels of `width` columns, each `[k, width]`, the last one filled up with zeros.
 pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
     let width = panel_width::<T>();
