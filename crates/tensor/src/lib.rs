@@ -24,6 +24,7 @@ mod buffer;
 mod window;
 mod rng;
 mod panels;
+mod team;
 pub mod par;
 mod simd;
 mod lanes;

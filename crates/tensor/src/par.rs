@@ -3,6 +3,7 @@
 //! Work is cut into pieces by its size, never by the number of threads, and partial sums are added in the order of
 //! the pieces: so every result has the same bits with one thread and with a hundred.
 
+use crate::team;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -86,7 +87,9 @@ fn worth_sharing(count: usize, cost: f64) -> bool {
 
 /// The only parallel loop. Not generic: each instance of rayon's machinery would cost as much code as a kernel.
 fn share(count: usize, least: usize, work: &(dyn Fn(usize) + Sync)) {
-    (0..count).into_par_iter().with_min_len(least).for_each(work);
+    if !team::share(count, least, work) {
+        (0..count).into_par_iter().with_min_len(least).for_each(work);
+    }
 }
 
 /// Runs `work` inside the thread pool, so that the many short parallel regions of a training step need not enter it
