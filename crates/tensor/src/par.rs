@@ -23,6 +23,15 @@ fn piece_len(cost: f64) -> usize {
     }
 }
 
+/// The length of equal pieces of `len`, at most `most`. If they are few, they are 1, 2, 4, 8 or 16: so two, four or eight
+/// threads get as many each.
+pub(crate) fn even(len: usize, most: usize) -> usize {
+    match len.div_ceil(most.max(1)) {
+        few @ 0..16 => len.div_ceil(few.next_power_of_two()),
+        many => len.div_ceil(many),
+    }
+}
+
 /// Calls `work(start, piece)` for consecutive pieces of `out`; an element takes about `cost` nanoseconds.
 pub(crate) fn elements<T: Send>(out: &mut [T], cost: f64, work: impl Fn(usize, &mut [T]) + Sync) {
     rows(out, 1, cost, work);
@@ -43,7 +52,10 @@ fn share_rows<T: Send>(out: &mut [T], row: usize, cost: f64, work: &(dyn Fn(usiz
     if !worth_sharing(count, cost) {
         return work(0, out);
     }
-    let piece = if row == 1 { piece_len(cost) } else { ((PIECE as f64 / cost) as usize).max(1) };
+    let piece = match row {
+        1 => even(count, piece_len(cost)).next_multiple_of(64.min(piece_len(cost))),
+        _ => even(count, (PIECE as f64 / cost) as usize),
+    };
     let len = out.len();
     let shared = Shared::new(out);
     share(len.div_ceil(piece * row), 1, &|i| {
@@ -63,7 +75,7 @@ fn share_tasks(count: usize, cost: f64, work: &(dyn Fn(usize) + Sync)) {
     if count < 2 || !worth_sharing(count, cost) {
         return (0..count).for_each(work);
     }
-    share(count, ((PIECE as f64 / cost) as usize).clamp(1, count), work);
+    share(count, even(count, (PIECE as f64 / cost) as usize), work);
 }
 
 /// The sum of `term` over consecutive pieces of `0..count`, added in order; an element takes about `cost` nanoseconds.

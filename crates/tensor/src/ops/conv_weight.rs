@@ -87,7 +87,7 @@ impl Conv {
         let part_len = taps.len() * o;
         // The cut depends on sizes alone.
         let per_image = (plane * part_len) as f64 * NS_PER_MAC;
-        let images = ((50_000.0 / per_image.max(1.0)) as usize).clamp(1, self.n.max(1)).max(self.n.div_ceil(16));
+        let images = par::even(self.n, ((50_000.0 / per_image.max(1.0)) as usize).max(self.n.div_ceil(16))).max(1);
         let cuts = self.n.div_ceil(images).max(1);
         let mut partial = Tensor::dirty::<T>(Shape::from([cuts, self.groups, taps.len(), o]));
         par::rows(partial.own_slice::<T>(), part_len.max(1), per_image * images as f64, |first, sums| {

@@ -40,6 +40,8 @@ pub(crate) struct Winograd {
     channels: [usize; 2],
     output: [usize; 2],
     flipped: bool,
+    /// Lines of tiles that are worked on together.
+    lines: usize,
 }
 
 impl Winograd {
@@ -47,7 +49,8 @@ impl Winograd {
     /// transformed for it alone.
     pub(crate) fn of(conv: &Conv, dtype: DType, channels: [usize; 2], output: Volume, flipped: bool) -> Option<Self> {
         let tiles = conv.n * output[1].div_ceil(4) * output[2].div_ceil(4);
-        (tiles >= WORTH && dtype == DType::F32).then(|| Self::suits(conv, channels, output, flipped)).flatten()
+        let plan = (tiles >= WORTH && dtype == DType::F32).then(|| Self::suits(conv, channels, output, flipped));
+        plan.flatten().map(|plan| Self { lines: par::even(conv.n * output[1].div_ceil(4), plan.lines), ..plan })
     }
 
     /// If the convolution gains by it, its weights transformed once for all.
@@ -60,7 +63,8 @@ impl Winograd {
         let filled = 5 * output[1] * output[2] >= 3 * 16 * output[1].div_ceil(4) * output[2].div_ceil(4);
         let in_bounds = channels[0] <= MOST_CHANNELS && output[0] == 1 && (1..=4 * WIDEST).contains(&output[2]);
         let gains = plain && frame_fits && whole && in_bounds && filled && output[1] > 0;
-        (gains && is_on()).then_some(Self { channels, output: [output[1], output[2]], flipped })
+        let lines = TILES.div_ceil(output[2].div_ceil(4).max(1));
+        (gains && is_on()).then_some(Self { channels, output: [output[1], output[2]], flipped, lines })
     }
 
     /// The kernels of one group, transformed: `[panel, point, c, width]`, from panels `[panel, c · 9, width]`.
@@ -115,19 +119,14 @@ impl Winograd {
         }
     }
 
-    /// Lines of tiles that are worked on together.
-    fn lines(&self) -> usize {
-        TILES.div_ceil(self.output[1].div_ceil(4))
-    }
-
     /// Parts of so many images.
     pub(crate) fn strips(&self, images: usize) -> usize {
-        (images * self.output[0].div_ceil(4)).div_ceil(self.lines())
+        (images * self.output[0].div_ceil(4)).div_ceil(self.lines)
     }
 
     /// Nanoseconds of a strip, about.
     pub(crate) fn cost(&self) -> f64 {
-        let tiles = self.lines() * self.output[1].div_ceil(4);
+        let tiles = self.lines * self.output[1].div_ceil(4);
         (tiles * POINTS * self.channels[0] * self.channels[1]) as f64 * NS_PER_MAC * 1.3
     }
 
@@ -135,7 +134,7 @@ impl Winograd {
     /// a line of the output.
     fn sizes(&self) -> [usize; 4] {
         let (across, width, c) = (self.output[1].div_ceil(4), panel_width::<f32>(), self.channels[0]);
-        let tiles = self.lines() * across;
+        let tiles = self.lines * across;
         [6 * (4 * across + 2) * c, POINTS * tiles * c, POINTS * tiles * width, 16 * across * width]
     }
 
@@ -173,7 +172,7 @@ impl Work<'_> {
     /// # Safety
     /// Nobody else touches its lines of `out: [image, group, o, h, w]`, which has all of them.
     pub(crate) unsafe fn strip(&self, number: usize, images: usize, memory: &mut [f32], out: &Shared<f32>) {
-        let ([c, o], [h, w], lines) = (self.plan.channels, self.plan.output, self.plan.lines());
+        let ([c, o], [h, w], lines) = (self.plan.channels, self.plan.output, self.plan.lines);
         let ([down, across], [frame_h, frame_w]) = ([h.div_ceil(4), w.div_ceil(4)], self.frame);
         let [groups, group] = self.of;
         let first = number * lines;
