@@ -219,10 +219,12 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
     });
     if let Some(partial) = partial {
         let partial = partial.slice_of::<T>();
-        for (i, c) in c.iter_mut().enumerate() {
-            let sum = (0..cuts).fold(T::zero(), |sum, cut| sum + partial[cut * m * n + i]);
-            *c = onto.start(*c, i % n) + sum;
-        }
+        par::elements(c, cuts as f64 * 0.3, |start, c| {
+            for (c, i) in c.iter_mut().zip(start..) {
+                let sum = (0..cuts).fold(T::zero(), |sum, cut| sum + partial[cut * m * n + i]);
+                *c = onto.start(*c, i % n) + sum;
+            }
+        });
     }
 }
 

@@ -72,7 +72,7 @@ impl Tensor {
     /// The shape has another number of elements.
     pub fn from_vec<T: Element>(vec: Vec<T>, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        check_elements("from_vec", "the vector", vec.len(), &shape)?;
+        check_elements("from_vec", &"the vector", vec.len(), &shape)?;
         Ok(Self { buffer: Arc::new(Buffer::from_vec(vec)), offset: 0, shape, dtype: T::DTYPE })
     }
 
@@ -82,7 +82,7 @@ impl Tensor {
     /// The shape has another number of elements.
     pub fn from_slice<T: Element>(slice: &[T], shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        check_elements("from_slice", "the slice", slice.len(), &shape)?;
+        check_elements("from_slice", &"the slice", slice.len(), &shape)?;
         Ok(Self::build(shape, |out| out.copy_from_slice(slice)))
     }
 
@@ -221,7 +221,7 @@ impl Tensor {
     /// The shape has another number of elements.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        check_elements("reshape", &self.shape.to_string(), self.len(), &shape)?;
+        check_elements("reshape", &self.shape, self.len(), &shape)?;
         Ok(self.with_shape(shape))
     }
 }
@@ -275,7 +275,7 @@ impl Tensor {
     }
 }
 
-fn check_elements(op: &'static str, what: &str, elements: usize, shape: &Shape) -> Result<()> {
+fn check_elements(op: &'static str, what: &dyn std::fmt::Display, elements: usize, shape: &Shape) -> Result<()> {
     if elements == shape.elements() {
         return Ok(());
     }

@@ -277,13 +277,6 @@ pub(crate) fn place<T: Float>(x: &[T], from: Volume, out: &mut [T], to: Volume, 
 
 /// The places of a volume, window by window, for windows of `kernel` that lie side by side, `count` along each axis.
 pub(crate) fn in_windows([_, h, w]: Volume, [kd, kh, kw]: Volume, [pd, ph, pw]: Volume) -> Vec<usize> {
-    let mut places = Vec::with_capacity(pd * ph * pw * kd * kh * kw);
-    for at in 0..pd * ph * pw {
-        let (i, j, k) = (at / (ph * pw), at / pw % ph, at % pw);
-        for place in 0..kd * kh * kw {
-            let (a, b, c) = (place / (kh * kw), place / kw % kh, place % kw);
-            places.push(((i * kd + a) * h + j * kh + b) * w + k * kw + c);
-        }
-    }
-    places
+    let along = |count, step| (0..count).map(|i| i * step).collect();
+    lattice(&[along(pd, kd * h * w), along(ph, kh * w), along(pw, kw), along(kd, h * w), along(kh, w), along(kw, 1)])
 }
