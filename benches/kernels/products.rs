@@ -19,6 +19,10 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     }
     dense(bench, 64, 512, 512)?;
     dense(bench, 8, 9216, 4096)?;
+    // The transformer's.
+    for [inputs, outputs] in [[128, 128], [128, 384], [128, 512], [512, 128]] {
+        dense(bench, 2048, inputs, outputs)?;
+    }
     attention(bench)
 }
 
