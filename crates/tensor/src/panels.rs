@@ -18,10 +18,10 @@ pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
     Tensor::build(Shape::from([n.div_ceil(width), k, width]), |out: &mut [T]| {
         let strip = DEPTH.min(k) * width;
         // A strip of a panel is one task: [at most DEPTH, width].
-        let strips = k.div_ceil(DEPTH);
+        let (panels, strips) = (n.div_ceil(width), k.div_ceil(DEPTH));
         let shared = Shared::new(out);
-        par::tasks(n.div_ceil(width) * strips, strip as f64 * 0.3, |task| {
-            let (panel, t0) = (task / strips, task % strips * DEPTH);
+        par::tasks(strips * panels, strip as f64 * 0.3, |task| {
+            let (t0, panel) = (task / panels * DEPTH, task % panels);
             let (j0, depth) = (panel * width, DEPTH.min(k - t0));
             // SAFETY: strips of panels do not overlap.
             let out = unsafe { shared.slice((panel * k + t0) * width, depth * width) };
@@ -35,8 +35,9 @@ pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
 fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize, j0: usize, count: usize) {
     if b.columns == 1 {
         for (t, row) in out.chunks_mut(width).enumerate() {
-            row[..count].copy_from_slice(&b.data[(t0 + t) * b.rows + j0..][..count]);
-            row[count..].fill(T::zero());
+            let (from, rest) = (&b.data[(t0 + t) * b.rows + j0..][..count], &mut row[count..]);
+            rest.fill(T::zero());
+            copy(from, row);
         }
         return;
     }
@@ -45,6 +46,14 @@ fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize
     }
     let depth = out.len() / width;
     turn([count, depth], &b.data[j0 * b.columns + t0..], b.columns, out, width);
+}
+
+/// Copies `from` to the beginning of `to`, in pieces of known length as far as there are any.
+fn copy<T: Float>(from: &[T], to: &mut [T]) {
+    let (lines, rest) = from.as_chunks::<GROUP>();
+    let (to_lines, to_rest) = to[..from.len()].as_chunks_mut::<GROUP>();
+    lines.iter().zip(to_lines).for_each(|(from, to)| *to = *from);
+    to_rest.copy_from_slice(rest);
 }
 
 /// `B` as the tile reads it.
