@@ -11,6 +11,9 @@ pub(crate) trait Math: Float {
     /// `eˣ`, at most 1 ulp off.
     fn fast_exp(self) -> Self;
 
+    /// `eˣ` for an `x` from −87 to 88, where nothing overflows or becomes subnormal; the same bits as `fast_exp`.
+    fn exp_of_middle(self) -> Self;
+
     /// `eˣ − 1`, which near 0 keeps the digits that `fast_exp` would lose, at most 2 ulp off.
     fn fast_exp_m1(self) -> Self;
 
@@ -42,14 +45,23 @@ impl Math for f32 {
     fn fast_exp(self) -> f32 {
         // Beyond these bounds the result is 0 or ∞ anyway. NaN passes both comparisons.
         let x = if self < -104.0 { -104.0 } else { self };
-        exp_of_sum(if x > 89.0 { 89.0 } else { x }, 0.0)
+        let (fraction, n) = exp_parts(if x > 89.0 { 89.0 } else { x }, 0.0);
+        let [a, b] = factors(n);
+        (1.0 + fraction) * a * b
+    }
+
+    #[inline(always)]
+    fn exp_of_middle(self) -> f32 {
+        let (fraction, n) = exp_parts(self, 0.0);
+        (1.0 + fraction) * power_of_two(n)
     }
 
     #[inline(always)]
     fn fast_exp_m1(self) -> f32 {
         let x = if self < -20.0 { -20.0 } else { self }; // −1 to the last digit
         let x = if x > 89.0 { 89.0 } else { x };
-        let (fraction, [a, b]) = exp_parts(x, 0.0);
+        let (fraction, n) = exp_parts(x, 0.0);
+        let [a, b] = factors(n);
         // Below 2²⁴ times 2ⁿ − 1 is exact; beyond, the 1 is rounded away, and 2ⁿ alone may overflow.
         let (near, far) = (fraction * (a * b) + (a * b - 1.0), (1.0 + fraction) * a * b);
         if x > 20.0 { far } else { near }
@@ -95,13 +107,14 @@ impl Math for f32 {
         let z = self * self;
         let tanh_over_x3 = polynomial(z, [-0.333_332_84, 0.133_314_91, -0.053_743_497, 0.020_650_585, -0.005_717_042]);
         let near = self + self * (z * tanh_over_x3);
-        let far = 1.0 - 2.0 / (exp_of_sum(2.0 * if size > 10.0 { 10.0 } else { size }, 0.0) + 1.0);
+        let far = 1.0 - 2.0 / ((2.0 * if size > 10.0 { 10.0 } else { size }).exp_of_middle() + 1.0);
         (if size < 0.625 { near } else { far }).copysign(self)
     }
 
     #[inline(always)]
     fn sigmoid(self) -> f32 {
-        let e = (-self.abs()).fast_exp(); // never overflows, so both tails keep their digits
+        let size = self.abs();
+        let e = exp_of_negative(-if size > 104.0 { 104.0 } else { size }, 0.0); // both tails keep their digits
         (if self < 0.0 { e } else { 1.0 }) / (1.0 + e)
     }
 
@@ -111,7 +124,7 @@ impl Math for f32 {
         let size = if size > 15.0 { 15.0 } else { size }; // Φ(−15) is 0 in f32
         // x²/2 would lose digits that the exponential magnifies: split it. `high` has 12 bits, its square is exact.
         let high = f32::from_bits(size.to_bits() & 0xffff_f000);
-        let e = exp_of_sum(-0.5 * high * high, -0.5 * (size - high) * (size + high));
+        let e = exp_of_negative(-0.5 * high * high, -0.5 * (size - high) * (size + high));
         // Φ(−x) = e^(−x²/2) · k · p(1 − k) with k = 1 / (1 + 19/64 · x): Hastings' form, around x = 0.
         let k = 1.0 / (1.0 + 0.296_875 * size);
         const P: [f32; 10] = [
@@ -131,26 +144,36 @@ impl Math for f32 {
     }
 }
 
-/// `e^(high + low)` for a sum between −104 and 89 and a small `low`.
+/// `e^(high + low)` for a sum from −150 to 0 and a small `low`.
 #[inline(always)]
-fn exp_of_sum(high: f32, low: f32) -> f32 {
-    let (fraction, [a, b]) = exp_parts(high, low);
-    (1.0 + fraction) * a * b
+fn exp_of_negative(high: f32, low: f32) -> f32 {
+    const UP: i32 = 64; // keeps the first factor normal; the second product rounds, if the result is subnormal
+    let (fraction, n) = exp_parts(high, low);
+    (1.0 + fraction) * power_of_two(n.wrapping_add(UP)) * const { 1.0 / (1u128 << UP) as f32 }
 }
 
-/// `e^(high + low) = (1 + fraction) · a · b`, with a fraction between −0.3 and 0.42 and powers of two `a`, `b`: one
-/// factor's exponents would not reach from −150 to 128.
+/// `e^(high + low) = (1 + fraction) · 2ⁿ`, with a fraction between −0.3 and 0.42.
 #[inline(always)]
-fn exp_parts(high: f32, low: f32) -> (f32, [f32; 2]) {
+fn exp_parts(high: f32, low: f32) -> (f32, i32) {
     // n = the integer nearest to high / ln 2: adding 1.5 · 2²³ pushes the fraction out of the mantissa.
     const SHIFT: f32 = 12_582_912.0;
     let shifted = high * LOG2_E + SHIFT;
     let n = shifted - SHIFT;
     let r = (high - n * LN2_HIGH) + (low - n * LN2_LOW);
     let q = polynomial(r, [0.499_999_93, 0.166_665_2, 0.041_668_394, 0.008_368_78, 0.001_381_448_3]);
-    let n = shifted.to_bits().wrapping_sub(SHIFT.to_bits()) as i32;
-    let power_of_two = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
-    (r + r * r * q, [power_of_two(n >> 1), power_of_two(n.wrapping_sub(n >> 1))])
+    (r + r * r * q, shifted.to_bits().wrapping_sub(SHIFT.to_bits()) as i32)
+}
+
+/// `2ⁿ` for an exponent that `f32` has: −126 to 127.
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
+}
+
+/// Two factors of `2ⁿ`, since the exponents of one would not reach from −150 to 128.
+#[inline(always)]
+fn factors(n: i32) -> [f32; 2] {
+    [power_of_two(n >> 1), power_of_two(n.wrapping_sub(n >> 1))]
 }
 
 /// `c[0] + c[1] · x + c[2] · x² + …` by Horner's rule.
@@ -166,6 +189,11 @@ fn polynomial<const N: usize>(x: f32, c: [f32; N]) -> f32 {
 impl Math for f64 {
     #[inline(always)]
     fn fast_exp(self) -> f64 {
+        self.exp()
+    }
+
+    #[inline(always)]
+    fn exp_of_middle(self) -> f64 {
         self.exp()
     }
 
@@ -240,6 +268,16 @@ mod tests {
         assert!(worst_ulp(|x| x.abs().normal_distribution().0, |x| normal(x.abs()).0) <= 3.0);
         assert!(worst_ulp(|x| x.normal_distribution().0, |x| normal(x).0) <= 8.0);
         assert!(worst_ulp(|x| x.normal_distribution().1, |x| normal(x).1) <= 2.0);
+    }
+
+    #[test]
+    fn the_short_ways_give_the_same_bits() {
+        for x in (0..=u32::MAX).step_by(STRIDE).map(f32::from_bits).filter(|x| (-87.0..=88.0).contains(x)) {
+            assert_eq!(x.exp_of_middle().to_bits(), x.fast_exp().to_bits(), "at {x:e}");
+        }
+        for x in (0..=u32::MAX).step_by(STRIDE).map(f32::from_bits).filter(|x| (-104.0..=0.0).contains(x)) {
+            assert_eq!(exp_of_negative(x, 0.0).to_bits(), x.fast_exp().to_bits(), "at {x:e}");
+        }
     }
 
     #[test]

@@ -14,22 +14,27 @@ pub(super) const LANES: usize = 16;
 pub(super) trait AttentionMath: Math + Number + Lanewise {
     /// Just above the exponent of the least normal number.
     const FLOOR: Self;
+    /// Far above what rounding may make of a 0.
+    const CEILING: Self;
 
-    /// `eˣ`, where what is below normal numbers is 0: −∞, which masks are full of, must not cost a slow denormal number
+    /// `eˣ` for an `x` that at most rounding lifts above 0, where what is below normal numbers is 0: −∞, which masks are full of, must not cost a slow denormal number
     /// on the way.
     #[inline(always)]
     fn weight(self) -> Self {
-        let exp = if self < Self::FLOOR { Self::FLOOR } else { self }.fast_exp();
+        let x = if self < Self::FLOOR { Self::FLOOR } else { self };
+        let exp = if x > Self::CEILING { Self::CEILING } else { x }.exp_of_middle();
         if self < Self::FLOOR { Self::zero() } else { exp }
     }
 }
 
 impl AttentionMath for f32 {
     const FLOOR: f32 = -87.0;
+    const CEILING: f32 = 88.0;
 }
 
 impl AttentionMath for f64 {
     const FLOOR: f64 = -708.0;
+    const CEILING: f64 = 708.0;
 }
 
 /// The mask of dropout, which is never stored: see `ops/dropout.rs`.
