@@ -193,3 +193,102 @@ fn wait_for(mut ready: impl FnMut() -> bool, limit: Duration) -> bool {
         thread::yield_now(); // others may need this core more
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::par;
+    use std::sync::atomic::AtomicBool;
+
+    fn in_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+    }
+
+    /// Loops of all lengths, one right after the other: each index is visited once, and before the loop ends.
+    #[test]
+    fn every_index_is_visited_once() {
+        for threads in [1, 2, 7] {
+            in_pool(threads, || {
+                for round in 0..if cfg!(miri) { 20 } else { 2_000 } {
+                    let (count, at_once) = (round % 50, 1 + round % 3);
+                    let visits: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+                    assert!(share(count, at_once, &|i| {
+                        visits[i].fetch_add(1, Relaxed);
+                    }));
+                    assert!(visits.iter().all(|visits| visits.load(Relaxed) == 1), "{count} by {at_once}");
+                }
+            });
+        }
+    }
+
+    /// A loop ends only if two threads are in it at the same time.
+    #[test]
+    fn helpers_come() {
+        in_pool(2, || {
+            let here = AtomicUsize::new(0);
+            let met = || {
+                here.fetch_add(1, Relaxed);
+                wait_for(|| here.load(Relaxed) >= 2, Duration::from_secs(60))
+            };
+            share(2, 1, &|_| assert!(met(), "nobody came to help"));
+        });
+    }
+
+    #[test]
+    fn loops_inside_loops_run() {
+        assert!(!share(1, 1, &|_| ()), "this thread belongs to no pool");
+        in_pool(3, || {
+            let total = AtomicUsize::new(0);
+            share(10, 1, &|_| par::tasks(100, 1e6, |_| _ = total.fetch_add(1, Relaxed)));
+            assert_eq!(total.into_inner(), 1_000);
+        });
+    }
+
+    /// A panic reaches the leader, whoever met it, and the team goes on.
+    #[test]
+    fn panics_reach_the_leader() {
+        in_pool(2, || {
+            for bad in [0, 3, 7] {
+                let work = |i| assert_ne!(i, bad, "the bad one");
+                let outcome = catch_unwind(AssertUnwindSafe(|| share(8, 1, &work)));
+                let panic = outcome.expect_err("it panics");
+                assert!(panic.downcast_ref::<String>().is_some_and(|text| text.contains("the bad one")));
+                assert!(share(8, 1, &|_| ()));
+            }
+        });
+    }
+
+    /// Whatever else is given to the pool gets its turn while a leader runs one loop after the other.
+    #[test]
+    fn helpers_return_to_other_work() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let done = AtomicBool::new(false);
+        pool.in_place_scope(|scope| {
+            scope.spawn(|scope| {
+                share(2, 1, &|_| ());
+                scope.spawn(|_| done.store(true, Relaxed)); // for the other thread: this one is in its loops
+                let begin = Instant::now();
+                while !done.load(Relaxed) {
+                    assert!(begin.elapsed() < Duration::from_secs(60), "the helper never left");
+                    share(100, 1, &|_| std::hint::black_box(()));
+                }
+            });
+        });
+    }
+
+    /// Several leaders in one pool do not wait for one another's ends.
+    #[test]
+    fn leaders_do_not_block_each_other() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let running = AtomicUsize::new(3);
+        pool.in_place_scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|_| {
+                    (0..200).for_each(|_| assert!(share(20, 1, &|_| thread::yield_now())));
+                    running.fetch_sub(1, Relaxed);
+                });
+            }
+        });
+        assert_eq!(running.into_inner(), 0);
+    }
+}
