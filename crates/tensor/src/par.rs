@@ -23,8 +23,8 @@ fn piece_len(cost: f64) -> usize {
     }
 }
 
-/// The length of equal pieces of `len`, at most `most`. If they are few, they are 1, 2, 4, 8 or 16: so two, four or eight
-/// threads get as many each.
+/// The length of equal pieces of `len`, at most `most`. If they are few, they are 1, 2, 4, 8 or 16: so two, four or
+/// eight threads get as many each.
 pub(crate) fn even(len: usize, most: usize) -> usize {
     match len.div_ceil(most.max(1)) {
         few @ 0..16 => len.div_ceil(few.next_power_of_two()),

@@ -54,8 +54,8 @@ struct Team {
 const OPEN: usize = 1;
 const INSIDE: usize = 2;
 
-// SAFETY: `current` is written by the leader alone, while `state` is 0, and read by helpers only between adding `INSIDE`
-// to an open `state` and taking it off again. All else is made for sharing.
+// SAFETY: `current` is written by the leader alone, while `state` is 0, and read by helpers only between adding
+// `INSIDE` to an open `state` and taking it off again. All else is made for sharing.
 unsafe impl Sync for Team {}
 
 thread_local! {

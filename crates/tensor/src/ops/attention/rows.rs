@@ -17,8 +17,8 @@ pub(super) trait AttentionMath: Math + Number + Lanewise {
     /// Far above what rounding may make of a 0.
     const CEILING: Self;
 
-    /// `eˣ` for an `x` that at most rounding lifts above 0, where what is below normal numbers is 0: −∞, which masks are full of, must not cost a slow denormal number
-    /// on the way.
+    /// `eˣ` for an `x` that at most rounding lifts above 0. What is below normal numbers is 0: −∞, which masks are full
+    /// of, must not cost a slow denormal number on the way.
     #[inline(always)]
     fn weight(self) -> Self {
         let x = if self < Self::FLOOR { Self::FLOOR } else { self };
