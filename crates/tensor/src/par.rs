@@ -68,11 +68,16 @@ fn share_rows<T: Send>(out: &mut [T], row: usize, cost: f64, work: &(dyn Fn(usiz
 
 /// Calls `work(i)` for every `i` below `count`; one call takes about `cost` nanoseconds.
 pub(crate) fn tasks(count: usize, cost: f64, work: impl Fn(usize) + Sync) {
-    share_tasks(count, cost, &work);
+    share_tasks(count, cost, &work, share);
+}
+
+/// As [`tasks`], without taking memory, as a frozen model promises: to call helpers takes a few bytes.
+pub(crate) fn tasks_in_place(count: usize, cost: f64, work: impl Fn(usize) + Sync) {
+    share_tasks(count, cost, &work, share_in_place);
 }
 
 /// [`tasks`], compiled once.
-fn share_tasks(count: usize, cost: f64, work: &(dyn Fn(usize) + Sync)) {
+fn share_tasks(count: usize, cost: f64, work: &(dyn Fn(usize) + Sync), share: Share) {
     if count < 2 || !worth_sharing(count, cost) {
         return (0..count).for_each(work);
     }
@@ -99,11 +104,20 @@ fn worth_sharing(count: usize, cost: f64) -> bool {
     count as f64 * cost >= if rayon::current_thread_index().is_some() { in_pool } else { outside }
 }
 
-/// The only parallel loop. Not generic: each instance of rayon's machinery would cost as much code as a kernel.
-fn share(count: usize, least: usize, work: &(dyn Fn(usize) + Sync)) {
-    if !team::share(count, least, work) {
-        (0..count).into_par_iter().with_min_len(least).for_each(work);
+/// A parallel loop: `work(i)` for every `i` below `count`, at least so many in one go. Not generic: each instance of
+/// rayon's machinery would cost as much code as a kernel.
+type Share = fn(count: usize, at_once: usize, work: &(dyn Fn(usize) + Sync));
+
+/// With the helpers of this thread, if it has some.
+fn share(count: usize, at_once: usize, work: &(dyn Fn(usize) + Sync)) {
+    if !team::share(count, at_once, work) {
+        share_in_place(count, at_once, work);
     }
+}
+
+/// With whatever threads of the pool have nothing else to do.
+fn share_in_place(count: usize, at_once: usize, work: &(dyn Fn(usize) + Sync)) {
+    (0..count).into_par_iter().with_min_len(at_once).for_each(work);
 }
 
 /// Runs `work` inside the thread pool, so that the many short parallel regions of a training step need not enter it
@@ -126,7 +140,7 @@ pub fn threads() -> usize {
 }
 
 /// Calls `work(memory, i, piece)` for consecutive pieces of `out`, each with one of the memories: as many calls run at
-/// a time as there are memories. Which piece meets which memory is left to chance.
+/// a time as there are memories. Which piece meets which memory is left to chance. It takes no memory of its own.
 pub fn lanes<M: Send, T: Send>(
     memories: &mut [M],
     out: &mut [T],
@@ -135,7 +149,7 @@ pub fn lanes<M: Send, T: Send>(
 ) {
     let (lanes, len, next) = (memories.len(), out.len(), AtomicUsize::new(0));
     let (memories, out) = (Shared::new(memories), Shared::new(out));
-    share(lanes, 1, &|lane| {
+    share_in_place(lanes, 1, &|lane| {
         // SAFETY: each lane is one task, with a memory of its own.
         let memory = unsafe { memories.slice(lane, 1) };
         loop {

@@ -18,5 +18,5 @@ use crate::par;
 
 /// Calls `work(i)` for every `i` below `count`, in this thread if `alone`; one call takes about `cost` nanoseconds.
 fn tasks(count: usize, cost: f64, alone: bool, work: impl Fn(usize) + Sync) {
-    if alone { (0..count).for_each(work) } else { par::tasks(count, cost, work) }
+    if alone { (0..count).for_each(work) } else { par::tasks_in_place(count, cost, work) }
 }
