@@ -35,9 +35,8 @@ pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
 fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize, j0: usize, count: usize) {
     if b.columns == 1 {
         for (t, row) in out.chunks_mut(width).enumerate() {
-            let (from, rest) = (&b.data[(t0 + t) * b.rows + j0..][..count], &mut row[count..]);
-            rest.fill(T::zero());
-            copy(from, row);
+            copy(&b.data[(t0 + t) * b.rows + j0..][..count], row);
+            row[count..].fill(T::zero());
         }
         return;
     }
@@ -48,7 +47,7 @@ fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize
     turn([count, depth], &b.data[j0 * b.columns + t0..], b.columns, out, width);
 }
 
-/// Copies `from` to the beginning of `to`, in pieces of known length as far as there are any.
+/// Copies `from` to the beginning of `to`, by lines of known length: a call of `memcpy` takes longer than such a row.
 fn copy<T: Float>(from: &[T], to: &mut [T]) {
     let (lines, rest) = from.as_chunks::<GROUP>();
     let (to_lines, to_rest) = to[..from.len()].as_chunks_mut::<GROUP>();

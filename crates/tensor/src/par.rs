@@ -24,8 +24,8 @@ fn piece_len(cost: f64) -> usize {
     }
 }
 
-/// The length of equal pieces of `len`, at most `most`. If they are few, they are 1, 2, 4, 8 or 16: so two, four or
-/// eight threads get as many each.
+/// The length of equal pieces of `len`, at most `most`. If they are few, they are 1, 2, 4, 8 or 16, as far as `len` can
+/// be cut so: then two, four or eight threads get as many each.
 pub(crate) fn even(len: usize, most: usize) -> usize {
     match len.div_ceil(most.max(1)) {
         few @ 0..16 => len.div_ceil(few.next_power_of_two()),
@@ -53,8 +53,8 @@ fn share_rows<T: Send>(out: &mut [T], row: usize, cost: f64, work: &(dyn Fn(usiz
     if !worth_sharing(count, cost) {
         return work(0, out);
     }
-    let piece = match row {
-        1 => even(count, piece_len(cost)).next_multiple_of(64.min(piece_len(cost))),
+    let piece = match piece_len(cost) {
+        whole_lines @ 64.. if row == 1 => even(count, whole_lines).next_multiple_of(64),
         _ => even(count, (PIECE as f64 / cost) as usize),
     };
     let len = out.len();
@@ -213,6 +213,19 @@ mod tests {
             rows.chunks_mut(7).enumerate().for_each(|(i, row)| row.fill((first + i) as u32));
         });
         assert!(out.iter().enumerate().all(|(i, &x)| x == (i / 7) as u32));
+    }
+
+    #[test]
+    fn even_pieces_are_even() {
+        for len in 0..200 {
+            for most in 1..100 {
+                let piece = even(len, most);
+                let pieces = len.div_ceil(piece.max(1));
+                assert!(piece <= most && piece * pieces >= len, "{len} by {most}");
+                let wanted = len.div_ceil(most).next_power_of_two();
+                assert!(wanted > 16 || !len.is_multiple_of(wanted) || len == 0 || pieces == wanted, "{len} by {most}");
+            }
+        }
     }
 
     #[test]

@@ -5,22 +5,31 @@
 //! threads of its pool join it as ordinary jobs of rayon, take part in its loops, and wait for the next one for a
 //! while before they return to the pool. OpenMP's threads wait like this, too.
 //!
-//! Nobody ever waits for a thread that has not come: what an absent thread would have done, the others do. A helper
-//! returns to the pool after [`STAY`] at the latest, so that whatever else was given to the pool gets its turn, and is
-//! called again by the next loop.
+//! Nobody ever waits for a thread that has not come: what an absent thread would have done, the others do. Whatever
+//! else is given to the pool gets its turn: a helper returns to the pool after [`STAY`] (plus the loop it is in), and
+//! nobody is called in its place until it has looked for other work. A thread that waits in `rayon::join` may be kept
+//! as long. The leader, while it waits for helpers and now and then between its loops, does what only it can do, the
+//! jobs of its own queue and broadcasts; it does not help with loops inside its loop, which run as rayon's own.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// A helper waits so long for the next loop.
 const LINGER: Duration = Duration::from_micros(300);
-/// A helper looks after other work of its pool so often.
+/// A helper stays so long.
 const STAY: Duration = Duration::from_millis(5);
+/// After a helper has left, nobody is called for so long: what came to the pool from outside is looked at after all
+/// calls.
+const REST: Duration = Duration::from_micros(20);
+/// A call that was not answered for so long is void: all others were busy, and other work may wait for them by now.
+const VOID: Duration = Duration::from_millis(5);
+/// A leader sees to its own queue after so many loops.
+const LOOPS: usize = 64;
 /// A waiting thread offers its core to others after so many looks, some 4 µs.
 const LOOKS: usize = 100;
 
@@ -29,7 +38,7 @@ const LOOKS: usize = 100;
 struct Loop {
     count: usize,
     at_once: usize,
-    work: &'static (dyn Fn(usize) + Sync),
+    work: *const (dyn Fn(usize) + Sync + 'static),
 }
 
 /// A number in a cache line of its own.
@@ -44,7 +53,10 @@ struct Team {
     state: Apart,
     /// How many helpers were called and have not left.
     helpers: Apart,
-    /// The next draw of each thread's own share, by the thread's number in its pool. The same thread so meets the same
+    born: Instant,
+    /// Nanoseconds after `born` before which nobody is called.
+    rest: AtomicU64,
+    /// The next draw of each thread's own part, by the thread's number in its pool. The same thread so meets the same
     /// part of the data in one loop after another.
     next: Box<[Apart]>,
     current: UnsafeCell<Option<Loop>>,
@@ -55,8 +67,10 @@ const OPEN: usize = 1;
 const INSIDE: usize = 2;
 
 // SAFETY: `current` is written by the leader alone, while `state` is 0, and read by helpers only between adding
-// `INSIDE` to an open `state` and taking it off again. All else is made for sharing.
+// `INSIDE` to an open `state` and taking it off again; what it points to is `Sync`. All else is made for sharing.
 unsafe impl Sync for Team {}
+// SAFETY: as above: whichever thread drops a team, nobody is in its loop any more.
+unsafe impl Send for Team {}
 
 thread_local! {
     /// The team this thread leads.
@@ -64,20 +78,27 @@ thread_local! {
         rayon::current_thread_index().map(|leader| Arc::new(Team::new(leader, rayon::current_num_threads())));
     /// Whether this thread is in a loop, as leader or helper.
     static BUSY: Cell<bool> = const { Cell::new(false) };
+    /// The loops this thread has led.
+    static LED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Calls `work(i)` for every `i` below `count`, at least `at_once` of them on one thread.
+/// Calls `work(i)` for every `i` below `count`, drawn `at_once` at a time.
 ///
-/// `false`, and nothing done, if this thread has no team to call: it belongs to no pool, or is in a loop already.
+/// `false`, and nothing done, if this thread has no team to call: it belongs to no pool, is in a loop already, or ends.
 pub(crate) fn share(count: usize, at_once: usize, work: &(dyn Fn(usize) + Sync)) -> bool {
-    OWN.with(|team| {
+    let lead = |team: &Option<Arc<Team>>| {
         let Some(team) = team.as_ref().filter(|_| !BUSY.get()) else { return false };
+        LED.set(LED.get().wrapping_add(1));
+        if LED.get().is_multiple_of(LOOPS) {
+            rayon::yield_local();
+        }
         BUSY.set(true);
         let outcome = team.lead(count, at_once, work);
         BUSY.set(false);
         outcome.unwrap_or_else(|panic| resume_unwind(panic));
         true
-    })
+    };
+    OWN.try_with(lead).unwrap_or(false)
 }
 
 impl Team {
@@ -87,42 +108,63 @@ impl Team {
             leader,
             state: apart(),
             helpers: apart(),
+            born: Instant::now(),
+            rest: AtomicU64::new(0),
             next: (0..threads).map(|_| apart()).collect(),
             current: UnsafeCell::new(None),
             panic: Mutex::new(None),
         }
     }
 
-    /// Runs a loop with all helpers that come; an error is the panic of one of them.
+    /// Runs a loop with all helpers that come; an error is the panic of this thread or of one of them.
     fn lead(self: &Arc<Self>, count: usize, at_once: usize, work: &(dyn Fn(usize) + Sync)) -> thread::Result<()> {
-        // SAFETY: only the lifetime changes. Nobody calls `work` after this function has returned: helpers do so while
-        // they are inside, and the last lines wait until none is.
-        let work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
+        let work = std::ptr::from_ref(work);
+        // SAFETY: only the lifetime changes, of a pointer that is not used after this function: helpers use it while
+        // they are inside, and the end waits until none is.
+        let work =
+            unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync)>(work) };
         let this = Loop { count, at_once, work };
         // SAFETY: between loops the leader alone touches `current`.
         unsafe { *self.current.get() = Some(this) };
-        for (share, next) in self.next.iter().enumerate() {
-            next.0.store(this.share(share, self.next.len()).start, Relaxed);
+        for (part, next) in self.next.iter().enumerate() {
+            next.0.store(this.part(part, self.next.len()).start, Relaxed);
         }
         self.state.0.store(OPEN, Release);
         self.call(this.draws().min(self.next.len()).saturating_sub(1));
-        let own = catch_unwind(AssertUnwindSafe(|| self.draw(this, self.leader)));
+        // SAFETY: this is the loop's own function.
+        let own = catch_unwind(AssertUnwindSafe(|| unsafe { self.draw(this, self.leader) }));
         self.state.0.fetch_and(!OPEN, Relaxed);
-        wait_for(|| self.state.0.load(Acquire) == 0, Duration::MAX);
+        let ready = || self.state.0.load(Acquire) == 0;
+        while !wait_for(ready, Duration::ZERO) {
+            rayon::yield_local(); // a helper may be waiting for a broadcast
+        }
         let theirs = self.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         own.and(theirs.map_or(Ok(()), Err))
     }
 
     /// Sees to it that there are `helpers`, or will be.
     fn call(self: &Arc<Self>, helpers: usize) {
-        while self.helpers.0.load(Relaxed) < helpers {
+        let missing = helpers.saturating_sub(self.helpers.0.load(Relaxed));
+        if missing == 0 || self.age() < self.rest.load(Relaxed) {
+            return;
+        }
+        let called = Instant::now();
+        for _ in 0..missing {
             self.helpers.0.fetch_add(1, Relaxed);
             let team = self.clone();
             rayon::spawn(move || {
-                team.help();
+                if called.elapsed() < VOID {
+                    team.help();
+                }
+                team.rest.store(team.age() + REST.as_nanos() as u64, Relaxed);
                 team.helpers.0.fetch_sub(1, Relaxed);
             });
         }
+    }
+
+    /// Nanoseconds since it was formed.
+    fn age(&self) -> u64 {
+        self.born.elapsed().as_nanos() as u64
     }
 
     /// Takes part in the leader's loops, until none has come for a while or other work should get its turn.
@@ -134,7 +176,8 @@ impl Team {
             // SAFETY: this thread is inside, so the leader does not write.
             if let Some(this) = unsafe { *self.current.get() } {
                 BUSY.set(true);
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.draw(this, me))) {
+                // SAFETY: and so the loop's function lives.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| unsafe { self.draw(this, me) })) {
                     *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
                 }
                 BUSY.set(false);
@@ -150,16 +193,21 @@ impl Team {
         self.state.0.fetch_update(Acquire, Relaxed, enter).is_ok()
     }
 
-    /// Draws first from this thread's own share of the loop, then from the others'.
-    fn draw(&self, this: Loop, me: usize) {
-        let shares = self.next.len();
-        for share in (me..shares).chain(0..me) {
-            let (next, end) = (&self.next[share].0, this.share(share, shares).end);
+    /// Draws first from this thread's own part of the loop, then from the others'.
+    ///
+    /// # Safety
+    /// The loop's function lives.
+    unsafe fn draw(&self, this: Loop, me: usize) {
+        // SAFETY: the caller's promise.
+        let work = unsafe { &*this.work };
+        let parts = self.next.len();
+        for part in (me..parts).chain(0..me) {
+            let (next, end) = (&self.next[part].0, this.part(part, parts).end);
             while next.load(Relaxed) < end {
                 let draw = next.fetch_add(1, Relaxed);
                 if draw < end {
                     let start = draw * this.at_once;
-                    (start..(start + this.at_once).min(this.count)).for_each(this.work);
+                    (start..(start + this.at_once).min(this.count)).for_each(work);
                 }
             }
         }
@@ -171,14 +219,14 @@ impl Loop {
         self.count.div_ceil(self.at_once)
     }
 
-    /// The draws that are one of `shares` equal shares.
-    fn share(self, share: usize, shares: usize) -> std::ops::Range<usize> {
-        self.draws() * share / shares..self.draws() * (share + 1) / shares
+    /// The draws that are one of so many equal parts.
+    fn part(self, part: usize, of: usize) -> std::ops::Range<usize> {
+        self.draws() * part / of..self.draws() * (part + 1) / of
     }
 }
 
 /// Looks until it is `ready` without falling asleep, for so long at most; whether it is.
-fn wait_for(mut ready: impl FnMut() -> bool, limit: Duration) -> bool {
+fn wait_for(ready: impl Fn() -> bool, limit: Duration) -> bool {
     let begin = Instant::now();
     loop {
         for _ in 0..LOOKS {
@@ -187,10 +235,10 @@ fn wait_for(mut ready: impl FnMut() -> bool, limit: Duration) -> bool {
             }
             std::hint::spin_loop();
         }
+        thread::yield_now(); // others may need this core more
         if begin.elapsed() > limit {
             return false;
         }
-        thread::yield_now(); // others may need this core more
     }
 }
 
@@ -221,17 +269,31 @@ mod tests {
         }
     }
 
-    /// A loop ends only if two threads are in it at the same time.
-    #[test]
-    fn helpers_come() {
-        in_pool(2, || {
+    /// Repeats a loop of two draws, which wait for each other for a while, until `work` was called by two threads at
+    /// once, and so has a helper.
+    fn with_a_helper(work: impl Fn() + Sync) {
+        let begin = Instant::now();
+        loop {
             let here = AtomicUsize::new(0);
             let met = || {
                 here.fetch_add(1, Relaxed);
-                wait_for(|| here.load(Relaxed) >= 2, Duration::from_secs(60))
+                wait_for(|| here.load(Relaxed) >= 2, Duration::from_millis(50))
             };
-            share(2, 1, &|_| assert!(met(), "nobody came to help"));
-        });
+            let met_all = AtomicBool::new(true);
+            share(2, 1, &|_| match met() {
+                true => work(),
+                false => met_all.store(false, Relaxed),
+            });
+            if met_all.into_inner() {
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "nobody came to help");
+        }
+    }
+
+    #[test]
+    fn helpers_come() {
+        in_pool(2, || with_a_helper(|| ()));
     }
 
     #[test]
@@ -248,9 +310,10 @@ mod tests {
     #[test]
     fn panics_reach_the_leader() {
         in_pool(2, || {
-            for bad in [0, 3, 7] {
-                let work = |i| assert_ne!(i, bad, "the bad one");
-                let outcome = catch_unwind(AssertUnwindSafe(|| share(8, 1, &work)));
+            let leader = rayon::current_thread_index();
+            for leads in [true, false] {
+                let work = || assert_ne!(rayon::current_thread_index() == leader, leads, "the bad one");
+                let outcome = catch_unwind(AssertUnwindSafe(|| with_a_helper(work)));
                 let panic = outcome.expect_err("it panics");
                 assert!(panic.downcast_ref::<String>().is_some_and(|text| text.contains("the bad one")));
                 assert!(share(8, 1, &|_| ()));
@@ -258,37 +321,72 @@ mod tests {
         });
     }
 
-    /// Whatever else is given to the pool gets its turn while a leader runs one loop after the other.
-    #[test]
-    fn helpers_return_to_other_work() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let done = AtomicBool::new(false);
-        pool.in_place_scope(|scope| {
-            scope.spawn(|scope| {
-                share(2, 1, &|_| ());
-                scope.spawn(|_| done.store(true, Relaxed)); // for the other thread: this one is in its loops
-                let begin = Instant::now();
-                while !done.load(Relaxed) {
-                    assert!(begin.elapsed() < Duration::from_secs(60), "the helper never left");
-                    share(100, 1, &|_| std::hint::black_box(()));
-                }
-            });
+    /// Runs so many leaders in a pool, each with one loop after the other until `work` is done beside them.
+    fn beside_leaders(threads: usize, leaders: usize, work: impl FnOnce(&rayon::ThreadPool)) {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let (leading, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let lead = || {
+            leading.fetch_add(1, Relaxed);
+            let begin = Instant::now();
+            while !done.load(Relaxed) {
+                assert!(begin.elapsed() < Duration::from_secs(60), "the work beside the leaders got no turn");
+                assert!(share(20, 1, &|i| assert!(std::hint::black_box(i) < 20)));
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..leaders {
+                scope.spawn(|| pool.install(lead));
+            }
+            assert!(wait_for(|| leading.load(Relaxed) == leaders, Duration::from_secs(60)));
+            thread::sleep(Duration::from_millis(20)); // until their helpers have come
+            work(&pool);
+            done.store(true, Relaxed);
         });
     }
 
-    /// Several leaders in one pool do not wait for one another's ends.
     #[test]
-    fn leaders_do_not_block_each_other() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let running = AtomicUsize::new(3);
-        pool.in_place_scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|_| {
-                    (0..200).for_each(|_| assert!(share(20, 1, &|_| thread::yield_now())));
-                    running.fetch_sub(1, Relaxed);
-                });
+    fn work_from_outside_gets_its_turn() {
+        beside_leaders(2, 1, |pool| (0..20).for_each(|_| pool.install(|| ())));
+        beside_leaders(3, 2, |pool| (0..20).for_each(|_| pool.install(|| ())));
+        beside_leaders(5, 2, |pool| (0..20).for_each(|_| pool.install(|| ())));
+    }
+
+    /// They need every thread, leaders too.
+    #[test]
+    fn broadcasts_get_their_turn() {
+        beside_leaders(2, 1, |pool| assert_eq!(pool.broadcast(|_| 1).len(), 2));
+        beside_leaders(3, 2, |pool| assert_eq!(pool.broadcast(|_| 1).len(), 3));
+        in_pool(2, || {
+            for _ in 0..20 {
+                assert!(share(2, 1, &|i| {
+                    if i == 1 {
+                        thread::sleep(Duration::from_millis(1)); // the other one is done by then
+                        rayon::broadcast(|_| ());
+                    }
+                }));
             }
         });
-        assert_eq!(running.into_inner(), 0);
+    }
+
+    /// A value that is dropped at a thread's end may run loops, too.
+    #[test]
+    fn loops_run_at_a_threads_end() {
+        struct Last;
+        impl Drop for Last {
+            fn drop(&mut self) {
+                par::tasks(2, 1e6, |_| ());
+            }
+        }
+        thread_local!(static LAST: Last = const { Last });
+        for first in [true, false] {
+            let work = move || {
+                if first {
+                    LAST.with(|_| ());
+                }
+                par::tasks(2, 1e6, |_| ());
+                LAST.with(|_| ());
+            };
+            thread::spawn(work).join().unwrap();
+        }
     }
 }

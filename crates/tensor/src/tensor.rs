@@ -275,6 +275,7 @@ impl Tensor {
     }
 }
 
+/// `what` is written out only in an error.
 fn check_elements(op: &'static str, what: &dyn std::fmt::Display, elements: usize, shape: &Shape) -> Result<()> {
     if elements == shape.elements() {
         return Ok(());

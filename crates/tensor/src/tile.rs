@@ -225,25 +225,15 @@ unsafe fn rows<L: Lanes, const R: usize, const LAST: usize, const V: usize, cons
     if left == LAST { LAST } else { left.min(R) }
 }
 
-/// Asks for a cache line that will be read, at whatever address.
+/// Asks for a cache line, at whatever address.
 #[inline(always)]
-fn fetch<T>(_at: *const T) {
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+fn fetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 has the instruction, and a hint reads nothing.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(_at.cast());
-    }
-}
-
-/// Asks for a cache line that will be written, at whatever address.
-#[inline(always)]
-fn fetch_to_write<T>(_at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: as above; where it does not exist it does nothing.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_ET0>(_at.cast());
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
     }
 }
 
@@ -274,15 +264,17 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
             Start::Zero | Start::Row(_) => [[L::splat(num_traits::Zero::zero()); V]; R],
             Start::Sum | Start::SumAndRow(_) => std::array::from_fn(|r| std::array::from_fn(|v| load(c[r], v))),
         };
+        // Hints pay for whole panels; a narrow one waits for its loads as it is.
         if V > 1 {
-            c.iter().for_each(|c| (0..V).for_each(|v| fetch_to_write(c.wrapping_add(v * L::WIDTH))));
+            c.iter().for_each(|c| (0..V).for_each(|v| fetch(c.wrapping_add(v * L::WIDTH))));
         }
         let b = block.b.wrapping_add(column);
         for t in 0..block.steps {
             let (at, b) = (step(t), b.wrapping_add(b_row(t)));
             let b_row: [L; V] = std::array::from_fn(|v| load(b, v));
             if V > 1 {
-                // The next panel of a matrix that was not packed: far apart in memory, so that no processor guesses it.
+                // The next panel of a matrix that was not packed, in memory too far from this one for a processor to
+                // guess it. Of a packed one it is the next row, which would come by itself.
                 (V..2 * V).for_each(|v| fetch(b.wrapping_add(v * L::WIDTH)));
             }
             for r in 0..R {
