@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn work_from_outside_gets_its_turn() {
         beside_leaders(2, 1, |pool| (0..20).for_each(|_| pool.install(|| ())));
-        beside_leaders(3, 2, |pool| (0..20).for_each(|_| pool.install(|| ())));
+        beside_leaders(3, 2, |pool| (0..300).for_each(|_| pool.install(|| ()))); // 5 ms each; 300 ms without void calls
         beside_leaders(5, 2, |pool| (0..20).for_each(|_| pool.install(|| ())));
     }
 
