@@ -6,11 +6,12 @@
 //! while before they return to the pool. OpenMP's threads wait like this, too.
 //!
 //! Nobody ever waits for a thread that has not come: what an absent thread would have done, the others do. Whatever
-//! else is given to the pool gets its turn: a helper returns to the pool after [`STAY`] (plus the loop it is in), and
-//! nobody is called in its place until it has looked for other work. A thread that waits in `rayon::join` may be kept
-//! as long. The leader, while it waits for helpers and now and then between its loops, does what only it can do, the
-//! jobs of its own queue and broadcasts; it does not help with loops inside its loop, which run as rayon's own.
+//! else is given to the pool gets its turn: every [`STAY`], after the loop it is in, a helper does what else there is,
+//! and so does the leader with its own queue and broadcasts, which only it can do, while it waits for helpers and now
+//! and then between its loops. A thread that waits in `rayon::join` may be kept by a team for [`TERM`]. A leader that
+//! waits does not help with loops inside its loop, which run as rayon's own.
 
+use rayon::Yield;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -21,13 +22,15 @@ use std::time::{Duration, Instant};
 
 /// A helper waits so long for the next loop.
 const LINGER: Duration = Duration::from_micros(300);
-/// A helper stays so long.
+/// A helper sees to the pool's other work so often.
 const STAY: Duration = Duration::from_millis(5);
-/// After a helper has left, nobody is called for so long: what came to the pool from outside is looked at after all
+/// A helper leaves after so long, since it may be wanted where it waited before it came.
+const TERM: Duration = Duration::from_millis(100);
+/// When a call was in vain, nobody is called for so long: what came to the pool from outside is looked at after all
 /// calls.
 const REST: Duration = Duration::from_micros(20);
-/// A call that was not answered for so long is void: all others were busy, and other work may wait for them by now.
-const VOID: Duration = Duration::from_millis(5);
+/// Jobs that a helper does in one go before it looks at its team again.
+const OTHERS: usize = 1_000;
 /// A leader sees to its own queue after so many loops.
 const LOOPS: usize = 64;
 /// A waiting thread offers its core to others after so many looks, some 4 µs.
@@ -78,6 +81,8 @@ thread_local! {
         rayon::current_thread_index().map(|leader| Arc::new(Team::new(leader, rayon::current_num_threads())));
     /// Whether this thread is in a loop, as leader or helper.
     static BUSY: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread is a helper, even while it does something else.
+    static HELPS: Cell<bool> = const { Cell::new(false) };
     /// The loops this thread has led.
     static LED: Cell<usize> = const { Cell::new(0) };
 }
@@ -148,15 +153,13 @@ impl Team {
         if missing == 0 || self.age() < self.rest.load(Relaxed) {
             return;
         }
-        let called = Instant::now();
         for _ in 0..missing {
             self.helpers.0.fetch_add(1, Relaxed);
             let team = self.clone();
             rayon::spawn(move || {
-                if called.elapsed() < VOID {
-                    team.help();
+                if !team.help() {
+                    team.rest.store(team.age() + REST.as_nanos() as u64, Relaxed);
                 }
-                team.rest.store(team.age() + REST.as_nanos() as u64, Relaxed);
                 team.helpers.0.fetch_sub(1, Relaxed);
             });
         }
@@ -167,12 +170,15 @@ impl Team {
         self.born.elapsed().as_nanos() as u64
     }
 
-    /// Takes part in the leader's loops, until none has come for a while or other work should get its turn.
-    fn help(&self) {
-        // The leader's own thread, or one that is in a loop and only waits for a loop inside it, has no time for this.
-        let Some(me) = rayon::current_thread_index().filter(|&me| me != self.leader && !BUSY.get()) else { return };
-        let begin = Instant::now();
-        while begin.elapsed() < STAY && wait_for(|| self.come_in(), LINGER) {
+    /// Takes part in the leader's loops for a while; `false` if this thread cannot: it is the
+    /// leader, or helps already, or is in a loop and only waits for one inside it.
+    fn help(&self) -> bool {
+        let free = |&me: &usize| me != self.leader && !BUSY.get() && !HELPS.get();
+        let Some(me) = rayon::current_thread_index().filter(free) else { return false };
+        HELPS.set(true);
+        let came = Instant::now();
+        let mut begin = came;
+        while came.elapsed() < TERM && wait_for(|| self.come_in(), LINGER) {
             // SAFETY: this thread is inside, so the leader does not write.
             if let Some(this) = unsafe { *self.current.get() } {
                 BUSY.set(true);
@@ -184,7 +190,15 @@ impl Team {
             }
             self.state.0.fetch_and(!OPEN, Relaxed);
             self.state.0.fetch_sub(INSIDE, Release);
+            if begin.elapsed() > STAY {
+                self.helpers.0.fetch_sub(1, Relaxed);
+                let _ = (0..OTHERS).find(|_| rayon::yield_now() != Some(Yield::Executed));
+                self.helpers.0.fetch_add(1, Relaxed);
+                begin = Instant::now();
+            }
         }
+        HELPS.set(false);
+        true
     }
 
     /// Whether there is a loop to take part in; then this thread is inside.
@@ -347,7 +361,7 @@ mod tests {
     #[test]
     fn work_from_outside_gets_its_turn() {
         beside_leaders(2, 1, |pool| (0..20).for_each(|_| pool.install(|| ())));
-        beside_leaders(3, 2, |pool| (0..300).for_each(|_| pool.install(|| ()))); // 5 ms each; 300 ms without void calls
+        beside_leaders(3, 2, |pool| (0..300).for_each(|_| pool.install(|| ())));
         beside_leaders(5, 2, |pool| (0..20).for_each(|_| pool.install(|| ())));
     }
 
