@@ -90,8 +90,8 @@ pub(crate) unsafe fn sums<L: Lanes, const I: usize, const N: usize>(
     const APART: usize = 4; // additions that do not wait for one another
     let len = inputs[0].len();
     assert!(inputs.iter().all(|x| x.len() == len), "one length");
-    // SAFETY: whole vectors end before `len`, the others have `count` elements; lanes are
-    // their elements in memory, so `first` has room for as many. The rest is the caller's promise.
+    // SAFETY: whole vectors end before `len`, the others have `count` elements; lanes are their elements in memory, so
+    // `first` has room for as many. The rest is the caller's promise.
     unsafe {
         let zero = L::splat(num_traits::Zero::zero());
         let (mut sums, mut at) = ([[zero; N]; APART], 0);

@@ -170,8 +170,8 @@ impl Team {
         self.born.elapsed().as_nanos() as u64
     }
 
-    /// Takes part in the leader's loops for a while; `false` if this thread cannot: it is the
-    /// leader, or helps already, or is in a loop and only waits for one inside it.
+    /// Takes part in the leader's loops for a while; `false` if this thread cannot: it is the leader, or helps already,
+    /// or is in a loop and only waits for one inside it.
     fn help(&self) -> bool {
         let free = |&me: &usize| me != self.leader && !BUSY.get() && !HELPS.get();
         let Some(me) = rayon::current_thread_index().filter(free) else { return false };
