@@ -335,7 +335,8 @@ mod tests {
         });
     }
 
-    /// Runs so many leaders in a pool, each with one loop after the other until `work` is done beside them.
+    /// Runs so many leaders in a pool, each with one loop after the other, long enough for helpers to come, until `work`
+    /// is done beside them.
     fn beside_leaders(threads: usize, leaders: usize, work: impl FnOnce(&rayon::ThreadPool)) {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let (leading, done) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -344,7 +345,7 @@ mod tests {
             let begin = Instant::now();
             while !done.load(Relaxed) {
                 assert!(begin.elapsed() < Duration::from_secs(60), "the work beside the leaders got no turn");
-                assert!(share(20, 1, &|i| assert!(std::hint::black_box(i) < 20)));
+                assert!(share(20, 1, &|_| (0..2_000).for_each(|i| _ = std::hint::black_box(i))));
             }
         };
         thread::scope(|scope| {
@@ -361,7 +362,7 @@ mod tests {
     #[test]
     fn work_from_outside_gets_its_turn() {
         beside_leaders(2, 1, |pool| (0..20).for_each(|_| pool.install(|| ())));
-        beside_leaders(3, 2, |pool| (0..300).for_each(|_| pool.install(|| ())));
+        beside_leaders(3, 2, |pool| (0..2_500).for_each(|_| pool.install(|| ())));
         beside_leaders(5, 2, |pool| (0..20).for_each(|_| pool.install(|| ())));
     }
 
