@@ -335,8 +335,8 @@ mod tests {
         });
     }
 
-    /// Runs so many leaders in a pool, each with one loop after the other, long enough for helpers to come, until `work`
-    /// is done beside them.
+    /// Runs so many leaders in a pool, each with one loop after the other, long enough for helpers to come, until
+    /// `work` is done beside them.
     fn beside_leaders(threads: usize, leaders: usize, work: impl FnOnce(&rayon::ThreadPool)) {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let (leading, done) = (AtomicUsize::new(0), AtomicBool::new(false));
