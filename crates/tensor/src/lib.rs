@@ -29,6 +29,7 @@ pub mod par;
 mod simd;
 mod lanes;
 mod tile;
+mod pooled_tile;
 mod product;
 mod vector_product;
 mod turn;

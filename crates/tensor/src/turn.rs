@@ -33,14 +33,22 @@ pub(crate) unsafe fn turn_into<T: Float>(
     #[allow(unused_mut)] // only where there is a fast path
     let mut done = [0, 0];
     #[cfg(target_arch = "x86_64")]
-    if T::DTYPE == DType::F32 && simd() >= Simd::Avx2 {
-        done = [rows / 8 * 8, columns / 8 * 8];
-        for i in (0..done[0]).step_by(8) {
-            for j in (0..done[1]).step_by(8) {
-                let from = from[i * from_stride + j..].as_ptr().cast::<f32>();
-                // SAFETY: `T` is f32, AVX2 is there, both squares lie inside the arrays.
-                unsafe { x86::turn_square(from, from_stride, to.add(j * to_stride + i).cast(), to_stride) };
+    if T::DTYPE == DType::F32 {
+        let squares: &[(usize, x86::Square)] = match simd() {
+            Simd::Avx512 => &[(16, x86::turn_16), (8, x86::turn_8)],
+            Simd::Avx2 => &[(8, x86::turn_8)],
+            Simd::Plain => &[],
+        };
+        for &(side, square) in squares {
+            let whole = [rows / side * side, columns / side * side];
+            for i in (0..whole[0]).step_by(side) {
+                for j in (0..whole[1]).step_by(side).filter(|j| i >= done[0] || *j >= done[1]) {
+                    let from = from[i * from_stride + j..].as_ptr().cast();
+                    // SAFETY: `T` is f32, `simd` found the instructions, both squares lie inside the arrays.
+                    unsafe { square(from, from_stride, to.add(j * to_stride + i).cast(), to_stride) };
+                }
             }
+            done = whole;
         }
     }
     let plain = |i: std::ops::Range<usize>, j: std::ops::Range<usize>| {
@@ -59,34 +67,64 @@ pub(crate) unsafe fn turn_into<T: Float>(
 mod x86 {
     use std::arch::x86_64::*;
 
+    /// Transposes a square, given the elements between rows of both arrays.
+    pub(super) type Square = unsafe fn(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
+
     /// Transposes 8 × 8 elements.
     ///
     /// # Safety
     /// AVX2 exists; both squares lie in memory that may be read, written.
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn turn_square(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
-        // SAFETY: promised by the caller.
-        let row: [__m256; 8] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(from.add(i * from_stride)) });
-        // Pairs of rows, then quadruples, then halves of the registers.
-        let mut pairs = row;
-        for i in [0, 2, 4, 6] {
-            pairs[i] = _mm256_unpacklo_ps(row[i], row[i + 1]);
-            pairs[i + 1] = _mm256_unpackhi_ps(row[i], row[i + 1]);
+    pub(super) unsafe fn turn_8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for j in [0, 4] {
+            // Four columns of row i, and of row 4 + i.
+            let load = |i: usize| unsafe {
+                // SAFETY: promised by the caller.
+                let (low, high) = (from.add(i * from_stride + j), from.add((i + 4) * from_stride + j));
+                _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high))
+            };
+            let [a, b, c, d] = [0, 1, 2, 3].map(load);
+            let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+            let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+            let columns = [
+                _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd),
+                _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd),
+                _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+                _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+            ];
+            for (k, column) in columns.into_iter().enumerate() {
+                // SAFETY: promised by the caller.
+                unsafe { _mm256_storeu_ps(to.add((j + k) * to_stride), column) };
+            }
         }
-        let mut fours = pairs;
-        for i in [0, 4] {
-            fours[i] = _mm256_shuffle_ps::<0b01_00_01_00>(pairs[i], pairs[i + 2]);
-            fours[i + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(pairs[i], pairs[i + 2]);
-            fours[i + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(pairs[i + 1], pairs[i + 3]);
-            fours[i + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(pairs[i + 1], pairs[i + 3]);
-        }
-        for j in 0..4 {
-            let low = _mm256_permute2f128_ps::<0x20>(fours[j], fours[j + 4]);
-            let high = _mm256_permute2f128_ps::<0x31>(fours[j], fours[j + 4]);
-            // SAFETY: promised by the caller.
-            unsafe {
-                _mm256_storeu_ps(to.add(j * to_stride), low);
-                _mm256_storeu_ps(to.add((j + 4) * to_stride), high);
+    }
+
+    /// Transposes 16 × 16 elements.
+    ///
+    /// # Safety
+    /// AVX-512 exists; both squares lie in memory that may be read, written.
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+    pub(super) unsafe fn turn_16(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for j in [0, 4, 8, 12] {
+            // Four columns of the rows i, 4 + i, 8 + i and 12 + i.
+            let load = |i: usize| unsafe {
+                // SAFETY: promised by the caller.
+                let part = |row: usize| _mm_loadu_ps(from.add((row + i) * from_stride + j));
+                let x = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(part(0)), part(4));
+                _mm512_insertf32x4::<3>(_mm512_insertf32x4::<2>(x, part(8)), part(12))
+            };
+            let [a, b, c, d] = [0, 1, 2, 3].map(load);
+            let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+            let (ab_high, cd_high) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+            let columns = [
+                _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd),
+                _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd),
+                _mm512_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+                _mm512_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+            ];
+            for (k, column) in columns.into_iter().enumerate() {
+                // SAFETY: promised by the caller.
+                unsafe { _mm512_storeu_ps(to.add((j + k) * to_stride), column) };
             }
         }
     }
@@ -98,7 +136,7 @@ mod tests {
 
     #[test]
     fn every_element_arrives() {
-        for [rows, columns] in [[0, 3], [1, 1], [7, 9], [8, 8], [16, 24], [19, 33]] {
+        for [rows, columns] in [[0, 3], [1, 1], [7, 9], [8, 8], [16, 24], [19, 33], [41, 64]] {
             let (from_stride, to_stride) = (columns + 2, rows + 5);
             let from: Vec<f32> = (0..rows * from_stride).map(|i| i as f32).collect();
             let mut to = vec![-1.0; columns * to_stride];

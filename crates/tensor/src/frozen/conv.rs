@@ -1,11 +1,11 @@
 //! Convolution + bias + max-pool + activation on weights that are packed once.
 
-use super::pooled_tile::{PooledTile, WINDOW};
 use super::{Pointwise, tasks};
 use crate::ops::gather::{DEPTH, NS_PER_MAC, Panels, check_offsets};
 use crate::ops::geometry::{Conv, Volume, area, in_windows, place};
 use crate::ops::winograd::{Winograd, Work};
 use crate::par::Shared;
+use crate::pooled_tile::{PooledProduct, WINDOW};
 use crate::scratch;
 use crate::simd::vectorized;
 use crate::tile::{Block, Offsets, Start, panel_width};
@@ -228,15 +228,13 @@ impl FrozenConv {
         let weights = self.weights.part(part).data::<f32>();
         let first_panel = channels.start / width;
         let bias = self.bias.as_ref().map(|bias| &bias.slice_of::<f32>()[part * self.conv.o_group + channels.start..]);
+        let panels = &weights[first_panel * steps * width..];
+        if self.pools_in_registers() {
+            let product = PooledProduct { a: x, rows, steps: &self.taps, panels, columns: channels.len(), bias };
+            return product.greatest(sums);
+        }
         for (panel, j) in (0..channels.len()).step_by(width).enumerate() {
-            let panel = &weights[(first_panel + panel) * steps * width..][..steps * width];
-            if self.pools_in_registers() {
-                let (bias, columns) = (bias.map(|bias| &bias[j..]), width.min(channels.len() - j));
-                let tile = PooledTile { a: x, rows, steps: &self.taps, panel, bias, columns, stride: channels.len() };
-                // SAFETY: the offsets lie in x, as was checked.
-                unsafe { tile.run(&mut sums[j..]) };
-                continue;
-            }
+            let panel = &panels[panel * steps * width..][..steps * width];
             for t0 in (0..steps.max(1)).step_by(DEPTH) {
                 let block = Block {
                     rows: rows.len(),

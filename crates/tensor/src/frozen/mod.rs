@@ -4,7 +4,6 @@
 //! `alone` a call keeps to its thread; else it shares out what is worth it. The bits are the same either way.
 
 mod conv;
-mod pooled_tile;
 mod linear;
 mod pool;
 mod pointwise;

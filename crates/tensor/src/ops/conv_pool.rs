@@ -5,10 +5,12 @@
 //! straight to the convolution's adjoints.
 
 use crate::dtype::dispatch_float;
-use crate::ops::gather::{NS_PER_MAC, gather_product};
+use crate::ops::gather::{DEPTH, NS_PER_MAC, gather_product};
 use crate::ops::geometry::{Conv, Volume, area, in_windows};
+use crate::ops::picked::{self, Image, Picked};
 use crate::ops::winners::{CUT, keep, win};
 use crate::par::{self, Shared};
+use crate::pooled_tile::{PooledProduct, WINDOW};
 use crate::turn::turn;
 use crate::{Error, Result, Shape, Tensor, Window2d};
 use num_traits::Zero;
@@ -51,10 +53,16 @@ impl Tensor {
             let y = Tensor::build(fused.output(), |y: &mut [T]| {
                 let places = Shared::new(places.own_slice::<u8>());
                 let cost = (positions.len() * taps.len() * conv.o) as f64 * NS_PER_MAC;
-                // A row of positions at a time: its sums stay in the first cache.
-                let strip = (16384 / (window * conv.o_group * size_of::<T>()).max(1)).clamp(1, pooled.max(1));
+                // Without registers for a window, some windows at a time: their sums stay in the first cache.
+                let in_registers = window == WINDOW && taps.len() <= DEPTH;
+                let strip = match in_registers {
+                    true => pooled,
+                    false => (16384 / (window * conv.o_group * size_of::<T>()).max(1)).min(pooled),
+                };
+                let strip = strip.max(1);
                 par::rows(y, (pooled * conv.o).max(1), cost, |first, images| {
-                    let mut sums = Tensor::dirty::<T>(Shape::from([strip * window, conv.o_group]));
+                    let kept = if in_registers { 0 } else { strip * window };
+                    let mut sums = Tensor::dirty::<T>(Shape::from([kept, conv.o_group]));
                     let mut best = Tensor::dirty::<T>(Shape::from([pooled, conv.o_group]));
                     let (sums, best) = (sums.own_slice::<T>(), best.own_slice::<T>());
                     for (i, y) in images.chunks_mut(pooled * conv.o).enumerate() {
@@ -62,18 +70,25 @@ impl Tensor {
                         // SAFETY: each image is one task's alone.
                         let places = unsafe { places.slice(n * pooled * conv.o, pooled * conv.o) };
                         for part in 0..conv.groups {
-                            let o0 = part * conv.o_group;
+                            let (columns, o0) = (conv.o_group, part * conv.o_group);
                             let x = &x.slice_of::<T>()[(n * conv.c + part * conv.c_group) * area(volume)..];
-                            let bias = bias.map(|bias| &bias[o0..][..conv.o_group]);
+                            let (weights, bias) = (weights.part(part), bias.map(|bias| &bias[o0..][..columns]));
                             for p0 in (0..pooled).step_by(strip) {
                                 let count = strip.min(pooled - p0);
                                 let rows = &positions[p0 * window..][..count * window];
-                                let sums = &mut sums[..rows.len() * conv.o_group];
-                                gather_product(&[x], rows, &taps, weights.part(part), 0..conv.o_group, bias, sums);
-                                let best = &mut best[p0 * conv.o_group..][..count * conv.o_group];
-                                win(sums, window, conv.o_group, best, &mut places[p0 * conv.o + o0..], conv.o);
+                                let best = &mut best[p0 * columns..][..count * columns];
+                                let places = &mut places[p0 * conv.o + o0..];
+                                if in_registers {
+                                    let (steps, panels) = (&taps[..], weights.data());
+                                    let product = PooledProduct { a: x, rows, steps, panels, columns, bias };
+                                    product.winners(best, places, conv.o);
+                                } else {
+                                    let sums = &mut sums[..rows.len() * columns];
+                                    gather_product(&[x], rows, &taps, weights, 0..columns, bias, sums);
+                                    win(sums, window, columns, best, places, conv.o);
+                                }
                             }
-                            turn([pooled, conv.o_group], best, conv.o_group, &mut y[o0 * pooled..], pooled);
+                            turn([pooled, columns], best, columns, &mut y[o0 * pooled..], pooled);
                         }
                     }
                 });
@@ -113,17 +128,20 @@ impl Tensor {
             let plane = area(sizes.output);
             let mut bias = Tensor::dirty::<T>(Shape::from([sizes.n, sizes.o]));
             let bias_sums = Shared::new(bias.own_slice::<T>());
-            // Image n's dy before the pool, as [pooled position, position of the window, o of the group]; its sum over
-            // the positions goes to `bias_sums`.
-            let spread = |n: usize, part: usize, out: &mut [T]| {
-                let mut turned = Tensor::dirty::<T>(Shape::from([pooled, sizes.o_group]));
-                let turned = turned.own_slice::<T>();
-                let o0 = part * sizes.o_group;
+            // Image n's dy of a group, as [pooled position, o]; its winners; and where its sum over the positions goes.
+            let image = |n: usize, part: usize| {
+                let (o0, mut turned) = (part * sizes.o_group, Tensor::dirty::<T>(Shape::from([pooled, sizes.o_group])));
                 let dy = &dy[(n * sizes.o + o0) * pooled..];
-                turn([sizes.o_group, pooled], dy, pooled, turned, sizes.o_group);
+                turn([sizes.o_group, pooled], dy, pooled, turned.own_slice(), sizes.o_group);
                 // SAFETY: an image's group belongs to one task of each region.
                 let sums = unsafe { bias_sums.slice(n * sizes.o + o0, sizes.o_group) };
-                keep(turned, &winners[n * pooled * sizes.o + o0..], sizes.o, window, out, sums);
+                sums.fill(T::zero());
+                (turned, &winners[n * pooled * sizes.o + o0..], sums)
+            };
+            // Its dy before the pool, as [pooled position, position of the window, o].
+            let spread = |n: usize, part: usize, out: &mut [T]| {
+                let (dy, winners, sums) = image(n, part);
+                keep(dy.slice_of::<T>(), winners, sizes.o, window, out, sums);
             };
             let dx = match want[0] {
                 false => None,
@@ -154,7 +172,25 @@ impl Tensor {
                 false => [None, None],
                 true => {
                     let positions = fused.positions(input.volume);
-                    let dw = sizes.grad_weight::<T>(input, &positions, spread);
+                    let picked = match sizes.is_cut_by_taps(positions.len()) {
+                        true => None,
+                        false => Picked::new::<T>(conv, fused.kernel),
+                    };
+                    let dw = match picked {
+                        None => sizes.grad_weight::<T>(input, &positions, spread),
+                        Some(picked) => {
+                            let windows: Vec<usize> = positions.iter().copied().step_by(window).collect();
+                            let pitch = [area(input.volume), input.volume[2]];
+                            let taps = sizes.c_group * area(sizes.window.kernel);
+                            let cost = (pooled * taps * sizes.o_group) as f64 * picked::NS_PER_MAC;
+                            sizes.by_images(&input, taps, cost, |n, part, x, out| {
+                                let (dy, winners, sums) = image(n, part);
+                                let dy = dy.slice_of();
+                                let image = Image { x, pitch, windows: &windows, dy, winners, stride: sizes.o };
+                                picked.add(&image, out, sums);
+                            })
+                        }
+                    };
                     [want[1].then_some(dw), if want[2] { Some(bias.sum(0, false)?) } else { None }]
                 }
             };

@@ -25,14 +25,22 @@ impl Conv {
         dy: impl Fn(usize, usize, &mut [T]) + Sync,
     ) -> Tensor {
         let taps = self.taps(input.volume);
-        let part_len = taps.len() * self.o_group;
-        if part_len == 0 {
-            return Tensor::zeros(self.w_shape, T::DTYPE);
-        }
-        if part_len >= LARGE && self.n * positions.len() * self.o_group <= SMALL_DY {
+        if self.is_cut_by_taps(positions.len()) {
             return self.by_taps(input, &taps, positions, &dy);
         }
-        self.by_images(input, &taps, positions, &dy)
+        let (plane, o) = (positions.len(), self.o_group);
+        let cost = (plane * taps.len() * o) as f64 * NS_PER_MAC;
+        self.by_images(&input, taps.len(), cost, |n, part, image, sums| {
+            let mut turned = Tensor::dirty::<T>(Shape::from([plane, o]));
+            dy(n, part, turned.own_slice());
+            multiply_add(image, &taps, positions, turned.slice_of(), o, sums);
+        })
+    }
+
+    /// Whether a task takes some taps of all images, each of so many positions, and not some images.
+    pub(crate) fn is_cut_by_taps(&self, positions: usize) -> bool {
+        let gradient = self.w_shape.elements() / self.groups.max(1);
+        gradient >= LARGE && self.n * positions * self.o_group <= SMALL_DY
     }
 
     /// A task takes some taps of a group through all images.
@@ -75,42 +83,42 @@ impl Conv {
         })
     }
 
-    /// A task takes some images.
-    fn by_images<T: Float>(
+    /// A task takes some images: `add(n, part, image, sums)` adds image `n`'s part of a group's gradient, as
+    /// `[taps, o]`; it takes `cost` nanoseconds.
+    pub(crate) fn by_images<T: Float>(
         &self,
-        input: Framed<'_, T>,
-        taps: &[usize],
-        positions: &[usize],
-        dy: &(dyn Fn(usize, usize, &mut [T]) + Sync),
+        input: &Framed<'_, T>,
+        taps: usize,
+        cost: f64,
+        add: impl Fn(usize, usize, &[T], &mut [T]) + Sync,
     ) -> Tensor {
-        let [o, plane] = [self.o_group, positions.len()];
-        let part_len = taps.len() * o;
-        // The cut depends on sizes alone.
-        let per_image = (plane * part_len) as f64 * NS_PER_MAC;
-        let images = par::even(self.n, ((50_000.0 / per_image.max(1.0)) as usize).max(self.n.div_ceil(16))).max(1);
+        let (o, part_len) = (self.o_group, taps * self.o_group);
+        if part_len == 0 {
+            return Tensor::zeros(self.w_shape, T::DTYPE);
+        }
+        // Enough work for a task, and to be worth adding up one more gradient. The cut depends on sizes alone.
+        let least = 10_000.0 + part_len as f64;
+        let images = par::even(self.n, ((least / cost.max(1.0)) as usize).max(self.n.div_ceil(16))).max(1);
         let cuts = self.n.div_ceil(images).max(1);
-        let mut partial = Tensor::dirty::<T>(Shape::from([cuts, self.groups, taps.len(), o]));
-        par::rows(partial.own_slice::<T>(), part_len.max(1), per_image * images as f64, |first, sums| {
-            let mut turned = Tensor::dirty::<T>(Shape::from([plane, o]));
-            let turned = turned.own_slice::<T>();
+        let mut partial = Tensor::dirty::<T>(Shape::from([cuts, self.groups, taps, o]));
+        par::rows(partial.own_slice::<T>(), part_len, cost * images as f64, |first, sums| {
             let mut memory = input.memory(1);
             for (i, sums) in sums.chunks_mut(part_len).enumerate() {
                 let (cut, part) = ((first + i) / self.groups, (first + i) % self.groups);
                 sums.fill(T::zero());
                 for n in cut * images..self.n.min((cut + 1) * images) {
-                    dy(n, part, turned);
                     let image = input.images(n..n + 1, part, memory.own_slice());
-                    multiply_add(image[0], taps, positions, turned, o, sums);
+                    add(n, part, image[0], sums);
                 }
             }
         });
         let (partial, total) = (partial.slice_of::<T>(), self.groups * part_len);
         Tensor::build(self.w_shape, |out: &mut [T]| {
             let (out, block) = (Shared::new(out), 64);
-            let blocks = taps.len().div_ceil(block);
+            let blocks = taps.div_ceil(block);
             par::tasks(self.groups * blocks, (cuts * block * o) as f64 * 0.2, |task| {
                 let (part, first) = (task / blocks, task % blocks * block);
-                let count = block.min(taps.len() - first);
+                let count = block.min(taps - first);
                 let start = part * part_len + first * o;
                 let mut sum = Tensor::dirty::<T>(Shape::from([count, o]));
                 let sum = sum.own_slice::<T>();
@@ -120,7 +128,7 @@ impl Conv {
                 }
                 let to = out.start().wrapping_add(part * part_len + first);
                 // SAFETY: these taps of the group's channels are this task's alone.
-                unsafe { turn_into([count, o], sum, o, to, taps.len()) };
+                unsafe { turn_into([count, o], sum, o, to, taps) };
             });
         })
     }

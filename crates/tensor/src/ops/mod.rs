@@ -36,6 +36,7 @@ pub(crate) mod pool_planes;
 pub(crate) mod pool;
 pub(crate) mod resample;
 pub(crate) mod winners;
+mod picked;
 pub(crate) mod conv_pool;
 pub mod optim;
 mod moments;

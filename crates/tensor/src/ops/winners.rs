@@ -59,10 +59,41 @@ impl Job<f32> for Task<f32> {
     }
 }
 
+/// The greater of `top` and `x`, and its place; NaN counts as greatest.
+///
+/// # Safety
+/// The instructions of `L` exist.
+#[inline(always)]
+pub(crate) unsafe fn better<L: Lanes>((top, place): (L, L), x: L, position: usize) -> (L, L) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let wins = x.beats(top);
+        (top.replace(wins, x), place.replace(wins, number(position)))
+    }
+}
+
+/// What a ReLU leaves of the greatest, and of its place.
+///
+/// # Safety
+/// The instructions of `L` exist.
+#[inline(always)]
+pub(crate) unsafe fn after_relu<L: Lanes>((top, place): (L, L)) -> (L, L) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let cut = top.at_most(number(0));
+        (top.replace(cut, number(0)), place.replace(cut, number(usize::from(CUT))))
+    }
+}
+
+#[inline(always)]
+unsafe fn number<L: Lanes>(n: usize) -> L {
+    // SAFETY: the caller's promise.
+    unsafe { L::splat(<L::Item as crate::Element>::from_f64(n as f64)) }
+}
+
 #[inline(always)]
 unsafe fn run<L: Lanes>(task: Task<L::Item>) {
     let [windows, window, channels, stride] = task.sizes;
-    let number = |n: usize| <L::Item as crate::Element>::from_f64(n as f64);
     for i in 0..windows {
         for o in (0..channels).step_by(L::WIDTH) {
             let count = (channels - o).min(L::WIDTH);
@@ -70,17 +101,11 @@ unsafe fn run<L: Lanes>(task: Task<L::Item>) {
             unsafe {
                 let at = task.sums.add(i * window * channels + o);
                 let load = |from| if count == L::WIDTH { L::load(from) } else { L::load_first(from, count) };
-                let (mut top, mut place) = (load(at), L::splat(number(0)));
+                let mut top = (load(at), number(0));
                 for position in 1..window {
-                    let x = load(at.add(position * channels));
-                    let wins = x.beats(top);
-                    top = top.replace(wins, x);
-                    place = place.replace(wins, L::splat(number(position)));
+                    top = better(top, load(at.add(position * channels)), position);
                 }
-                let zero = L::splat(number(0));
-                let cut = top.at_most(zero);
-                top = top.replace(cut, zero);
-                place = place.replace(cut, L::splat(number(usize::from(CUT))));
+                let (top, place) = after_relu(top);
                 let best = task.best.add(i * channels + o);
                 if count == L::WIDTH {
                     top.store(best)
