@@ -4,13 +4,17 @@ use crate::Shape;
 use crate::dtype::Float;
 use crate::par::{self, Shared};
 use crate::product::{Matrix, Onto};
+use crate::simd::vectorized;
 use crate::tensor::Tensor;
-use crate::tile::{Block, GROUP, Offsets, Start, panel_width};
+use crate::tile::{Ahead, Block, GROUP, Offsets, Start, panel_width};
 use crate::turn::turn;
 use std::ops::Range;
 
 /// Steps along the inner axis before the sums go back to memory: a packed panel of them stays in the first cache.
 pub(crate) const DEPTH: usize = 256;
+
+/// The same where a transposed `A` is laid out too, so that a panel and two groups of rows fit there.
+const LAID_DEPTH: usize = 128;
 
 /// `B` cut into panels of `width` columns, each `[k, width]`, the last one filled up with zeros.
 pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
@@ -34,11 +38,17 @@ pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
 /// zeros beyond `count`.
 fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize, j0: usize, count: usize) {
     if b.columns == 1 {
-        for (t, row) in out.chunks_mut(width).enumerate() {
-            copy(&b.data[(t0 + t) * b.rows + j0..][..count], row);
-            row[count..].fill(T::zero());
-        }
-        return;
+        let from = &b.data[t0 * b.rows + j0..];
+        return match count / GROUP {
+            1 if count == width => copy_rows(from, b.rows, out.as_chunks_mut::<GROUP>().0),
+            2 if count == width => copy_rows(from, b.rows, out.as_chunks_mut::<{ 2 * GROUP }>().0),
+            _ => {
+                for (row, from) in out.chunks_mut(width).zip(from.chunks(b.rows)) {
+                    row[..count].copy_from_slice(&from[..count]);
+                    row[count..].fill(T::zero());
+                }
+            }
+        };
     }
     if count < width {
         out.fill(T::zero());
@@ -47,12 +57,13 @@ fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize
     turn([count, depth], &b.data[j0 * b.columns + t0..], b.columns, out, width);
 }
 
-/// Copies `from` to the beginning of `to`, by lines of known length: a call of `memcpy` takes longer than such a row.
-fn copy<T: Float>(from: &[T], to: &mut [T]) {
-    let (lines, rest) = from.as_chunks::<GROUP>();
-    let (to_lines, to_rest) = to[..from.len()].as_chunks_mut::<GROUP>();
-    lines.iter().zip(to_lines).for_each(|(from, to)| *to = *from);
-    to_rest.copy_from_slice(rest);
+vectorized! {
+    /// Copies the beginnings of rows that are `stride` elements apart: of a known length, without a call for each.
+    fn copy_rows<T: Float; const LEN: usize>(from: &[T], stride: usize, to: &mut [[T; LEN]]) {
+        for (t, to) in to.iter_mut().enumerate() {
+            to.copy_from_slice(&from[t * stride..][..LEN]);
+        }
+    }
 }
 
 /// `B` as the tile reads it.
@@ -103,9 +114,10 @@ impl<'a, T: Float> Panels<'a, T> {
         let memory = memory.as_mut().map_or(&mut [][..], Tensor::own_slice::<T>);
         // A transposed A is read across its rows: for several panels its columns are laid side by side first.
         let mut gathered = (gathers(a, steps.len()) && panels.len() > 1)
-            .then(|| Tensor::dirty::<T>(Shape::from([m.next_multiple_of(GROUP) * DEPTH])));
-        for t0 in steps.clone().step_by(DEPTH) {
-            let depth = DEPTH.min(steps.end - t0);
+            .then(|| Tensor::dirty::<T>(Shape::from([m.next_multiple_of(GROUP) * LAID_DEPTH])));
+        let most = if gathered.is_some() { LAID_DEPTH } else { DEPTH };
+        for t0 in steps.clone().step_by(most) {
+            let depth = most.min(steps.end - t0);
             let (first, last) = (t0 == steps.start, t0 + depth == steps.end);
             let (a_from, a_rows, a_steps) = match &mut gathered {
                 Some(gathered) => {
@@ -114,6 +126,18 @@ impl<'a, T: Float> Panels<'a, T> {
                     (out.as_ptr(), Offsets::Groups(depth * GROUP), Offsets::Stride(GROUP))
                 }
                 None => (a.data[t0 * a.columns..].as_ptr(), Offsets::Stride(a.rows), Offsets::Stride(a.columns)),
+            };
+            // The next block is asked for while this one is computed with: of A beside the first panel, of B beside the
+            // others.
+            let ahead = |panel: usize| match (panel, self) {
+                _ if gathered.is_none() || last => None,
+                (0, _) => Some(Ahead { start: a.data[(t0 + depth) * a.columns..].as_ptr(), step: a.columns, row: 1 }),
+                (_, Self::Loose(b)) if b.columns == 1 => {
+                    let first = panels.start * width + (panel - 1) * 2 * m;
+                    let start = b.data.as_ptr().wrapping_add((t0 + depth) * b.rows + first);
+                    Some(Ahead { start, step: b.rows, row: 2 })
+                }
+                _ => None,
             };
             for panel in panels.start..panels.end.min(n.div_ceil(width)) {
                 let columns = width.min(n - panel * width);
@@ -140,6 +164,7 @@ impl<'a, T: Float> Panels<'a, T> {
                         Onto::Nothing => Start::along(first, last, None),
                         Onto::Row(row) => Start::along(first, last, Some(&row[panel * width..])),
                     },
+                    ahead: ahead(panel - panels.start),
                 };
                 // SAFETY: promised by the caller.
                 unsafe { block.run() };
@@ -158,12 +183,12 @@ pub(crate) fn gathers<T>(a: Matrix<'_, T>, steps: usize) -> bool {
 fn gather<T: Float>(from: &[T], stride: usize, [m, depth]: [usize; 2], out: &mut [T]) {
     for (group, out) in out.chunks_exact_mut(depth * GROUP).take(m.div_ceil(GROUP)).enumerate() {
         let i = group * GROUP;
+        if i + GROUP <= m {
+            copy_rows(&from[i..], stride, out.as_chunks_mut::<GROUP>().0);
+            continue;
+        }
         for (t, out) in out.chunks_exact_mut(GROUP).enumerate() {
-            let from = &from[t * stride + i..];
-            match from.first_chunk::<GROUP>() {
-                Some(from) if i + GROUP <= m => out.copy_from_slice(from),
-                _ => out[..m - i].copy_from_slice(&from[..m - i]),
-            }
+            out[..m - i].copy_from_slice(&from[t * stride + i..][..m - i]);
         }
     }
 }

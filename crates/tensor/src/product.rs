@@ -144,6 +144,7 @@ pub(crate) fn block_product<T: Float>(
         c: c.as_mut_ptr(),
         c_stride,
         start: if accumulate { Start::Sum } else { Start::Zero },
+        ahead: None,
     };
     // SAFETY: all elements lie in their slices by the assertions above, and C is borrowed here alone.
     unsafe { block.run() };
@@ -165,7 +166,7 @@ fn shares<T: Float>([m, k, n]: [usize; 3], gathers: bool) -> [usize; 2] {
     let mut group = count.min(PANELS);
     loop {
         let (tasks, area) = (m.div_ceil(rows) * count.div_ceil(group), rows * group * width);
-        let few = tasks < FEW && area * k > 1_000_000 && area > SMALL;
+        let few = tasks < FEW && area * k > 1_000_000 && area > if gathers { LARGE } else { SMALL };
         let large = tasks < MANY && area > LARGE;
         // Neither holds for one panel of `GROUP` rows: so there is an end.
         if !(few || large) {
@@ -190,10 +191,12 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
     let grid = [m.div_ceil(rows), count.div_ceil(group)];
     let tasks = grid[0] * grid[1];
     // A grid of few tasks over a long inner axis is cut there too; the partial products are added in order.
-    let cuts = if tasks < 8 { (16 / tasks).min(k / 512).max(1) } else { 1 };
-    // A panel that one task alone needs is packed there, and never leaves the first cache.
-    let packs = b.columns != 1 || m >= PACK_FROM_ROWS;
-    let packed = (packs && grid[0] > 1).then(|| pack(k, n, b));
+    let cuts = if tasks < FEW { (FEW / tasks).min(k / 512).max(1) } else { 1 };
+    // A panel that one task alone needs is packed there, and never leaves the first cache; so are those beside an `A`
+    // that is laid out block by block, where the next block of both is asked for meanwhile.
+    let lays = gathers(a, k) && group > 1;
+    let packs = b.columns != 1 || m >= PACK_FROM_ROWS || lays;
+    let packed = (packs && grid[0] > 1 && !lays).then(|| pack(k, n, b));
     let mut partial = (cuts > 1).then(|| Tensor::dirty::<T>(Shape::from([cuts, m, n])));
     let mut target = match &mut partial {
         Some(partial) => Shared::new(partial.own_slice::<T>()),
@@ -217,12 +220,17 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
         // C each).
         unsafe { panels.multiply(count, a, p0..p0 + group, cut * k / cuts..(cut + 1) * k / cuts, n, c, onto) };
     });
-    if let Some(partial) = partial {
-        let partial = partial.slice_of::<T>();
-        par::elements(c, cuts as f64 * 0.3, |start, c| {
-            for (c, i) in c.iter_mut().zip(start..) {
-                let sum = (0..cuts).fold(T::zero(), |sum, cut| sum + partial[cut * m * n + i]);
-                *c = onto.start(*c, i % n) + sum;
+    if let Some(mut partial) = partial {
+        let partial = Shared::new(partial.own_slice::<T>());
+        par::rows(c, n, (cuts * n) as f64 * 0.2, |first, rows| {
+            for (i, row) in rows.chunks_exact_mut(n).enumerate() {
+                // SAFETY: a row of each partial product is read beside the row of C that is written here alone.
+                let part = |cut: usize| unsafe { partial.slice((cut * m + first + i) * n, n) };
+                let sum = part(0);
+                for cut in 1..cuts {
+                    sum.iter_mut().zip(part(cut)).for_each(|(sum, x)| *sum += *x);
+                }
+                row.iter_mut().zip(sum).enumerate().for_each(|(j, (c, sum))| *c = onto.start(*c, j) + *sum);
             }
         });
     }

@@ -81,6 +81,16 @@ pub(crate) struct Block<'a, T> {
     /// Elements between two rows of `C`.
     pub(crate) c_stride: usize,
     pub(crate) start: Start<T>,
+    pub(crate) ahead: Option<Ahead<T>>,
+}
+
+/// What will be needed later: in step `t` of the tile whose first row is `r`, the line at `start[t · step + r · row]` is
+/// asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead<T> {
+    pub(crate) start: *const T,
+    pub(crate) step: usize,
+    pub(crate) row: usize,
 }
 
 /// Columns that the kernel of this machine takes at once: the natural width of a packed panel of `B`.
@@ -237,6 +247,18 @@ fn fetch<T>(at: *const T) {
     }
 }
 
+/// As [`fetch`], into the second cache.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+fn fetch_near<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has the instruction, and a hint reads nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+}
+
 /// `R` rows (those beyond the block's last repeat it and are not stored) by `count` columns in `V` vectors.
 #[inline(always)]
 unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
@@ -264,25 +286,26 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
             Start::Zero | Start::Row(_) => [[L::splat(num_traits::Zero::zero()); V]; R],
             Start::Sum | Start::SumAndRow(_) => std::array::from_fn(|r| std::array::from_fn(|v| load(c[r], v))),
         };
-        // Hints pay for whole panels; a narrow one waits for its loads as it is.
         if V > 1 {
             c.iter().for_each(|c| (0..V).for_each(|v| fetch(c.wrapping_add(v * L::WIDTH))));
         }
         let b = block.b.wrapping_add(column);
-        for t in 0..block.steps {
-            let (at, b) = (step(t), b.wrapping_add(b_row(t)));
-            let b_row: [L; V] = std::array::from_fn(|v| load(b, v));
-            if V > 1 {
-                // The next panel of a matrix that was not packed, in memory too far from this one for a processor to
-                // guess it. Of a packed one it is the next row, which would come by itself.
-                (V..2 * V).for_each(|v| fetch(b.wrapping_add(v * L::WIDTH)));
+        let at = |t: usize| (step(t), b.wrapping_add(b_row(t)));
+        match block.ahead {
+            // Worth a loop of its own in the tile that large products are made of.
+            Some(Ahead { start, step, row: by }) if FULL && R * V > 8 => {
+                let start = start.wrapping_add(row * by);
+                let ask = |t: usize, _| fetch_near(start.wrapping_add(t * step));
+                multiply(&mut sums, a, block.steps, at, load, ask);
             }
-            for r in 0..R {
-                let x = L::splat(*a[r].wrapping_add(at));
-                for v in 0..V {
-                    sums[r][v] = x.mul_add(b_row[v], sums[r][v]);
-                }
+            // Hints pay for whole panels; a narrow one waits for its loads as it is. They ask for the next panel of a
+            // matrix that was not packed, in memory too far from this one for a processor to guess it. Of a packed one
+            // it is the next row, which would come by itself.
+            _ if V > 1 => {
+                let ask = |_, b: *const L::Item| (V..2 * V).for_each(|v| fetch(b.wrapping_add(v * L::WIDTH)));
+                multiply(&mut sums, a, block.steps, at, load, ask);
             }
+            _ => multiply(&mut sums, a, block.steps, at, load, |_, _| ()),
         }
         if let Start::Row(row) | Start::SumAndRow(row) = block.start {
             let row: [L; V] = std::array::from_fn(|v| load(row.add(column), v));
@@ -296,6 +319,33 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
             for v in 0..V {
                 let to = c[r].add(v * L::WIDTH);
                 if FULL { sums[r][v].store(to) } else { sums[r][v].store_first(to, lanes(v)) }
+            }
+        }
+    }
+}
+
+/// Adds all steps to the sums; `at` says where a step's elements lie in rows of `A` and where its row of `B` begins,
+/// and `ask` gives a hint in each step.
+#[inline(always)]
+unsafe fn multiply<L: Lanes, const R: usize, const V: usize>(
+    sums: &mut [[L; V]; R],
+    a: [*const L::Item; R],
+    steps: usize,
+    at: impl Fn(usize) -> (usize, *const L::Item),
+    load: impl Fn(*const L::Item, usize) -> L,
+    ask: impl Fn(usize, *const L::Item),
+) {
+    for t in 0..steps {
+        let (at, b) = at(t);
+        let b_row: [L; V] = std::array::from_fn(|v| load(b, v));
+        ask(t, b);
+        for r in 0..R {
+            // SAFETY: the caller vouches for every element of the block.
+            unsafe {
+                let x = L::splat(*a[r].wrapping_add(at));
+                for v in 0..V {
+                    sums[r][v] = x.mul_add(b_row[v], sums[r][v]);
+                }
             }
         }
     }
@@ -345,6 +395,7 @@ mod tests {
                     c: c_start,
                     c_stride,
                     start,
+                    ahead: None,
                 };
                 // SAFETY: the arrays hold every element named: at most 49 + 69 in a, 9·71 in b.
                 unsafe { block.run() };

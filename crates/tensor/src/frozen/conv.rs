@@ -248,6 +248,7 @@ impl FrozenConv {
                     c: sums[j..].as_mut_ptr(),
                     c_stride: channels.len(),
                     start: Start::along(t0 == 0, t0 + DEPTH >= steps, bias.map(|bias| &bias[j..])),
+                    ahead: None,
                 };
                 // SAFETY: the offsets lie in x, B is a whole panel, C has room, all asserted above; the bias has a
                 // number for each channel by `check_operands`.

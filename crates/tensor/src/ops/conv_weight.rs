@@ -151,6 +151,7 @@ fn multiply_add<T: Float>(image: &[T], taps: &[usize], positions: &[usize], dy: 
             c: sums.as_mut_ptr(),
             c_stride: columns,
             start: Start::Sum,
+            ahead: None,
         };
         // SAFETY: the offsets lie in the image (checked above), B and C have the block's sizes.
         unsafe { block.run() };

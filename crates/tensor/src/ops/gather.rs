@@ -109,6 +109,7 @@ pub(crate) fn gather_product<T: Float>(
                     c: sums.as_mut_ptr().wrapping_add(j0 - columns.start),
                     c_stride: count,
                     start: Start::along(t0 == 0, t0 + DEPTH >= steps.len(), bias.map(|bias| &bias[j0..])),
+                    ahead: None,
                 };
                 // SAFETY: the offsets lie in the image, B and C have the block's sizes: all asserted above.
                 unsafe { block.run() };
@@ -150,6 +151,7 @@ pub(crate) unsafe fn gather_product_turned<T: Float>(
             c: sums,
             c_stride: stride,
             start: Start::Sum,
+            ahead: None,
         };
         // SAFETY: the offsets lie in the image and the panel (asserted above), the sums are the caller's promise.
         unsafe { block.run_listed(&steps[t0..]) };

@@ -209,6 +209,7 @@ impl Work<'_> {
                         c: products[point * tiles * width..].as_mut_ptr(),
                         c_stride: width,
                         start: if t0 == 0 { Start::Zero } else { Start::Sum },
+                        ahead: None,
                     };
                     // SAFETY: A is [tiles, c], B [c, width] and C [tiles, width], each from its first element on.
                     unsafe { block.run() };
