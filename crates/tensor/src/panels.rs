@@ -13,10 +13,14 @@ use std::ops::Range;
 /// Steps along the inner axis before the sums go back to memory: a packed panel of them stays in the first cache.
 pub(crate) const DEPTH: usize = 256;
 
+/// The other widths of panels, beside [`GROUP`].
+const DOUBLE: usize = 2 * GROUP;
+const NARROW: usize = GROUP / 2;
+
 /// The same where a transposed `A` is laid out too, so that a panel and two groups of rows fit there.
 const LAID_DEPTH: usize = 128;
 
-/// `B` cut into panels of `width` columns, each `[k, width]`, the last one filled up with zeros.
+/// `B` cut into panels of `width` columns, each `[k, width]`, the last one filled up with anything.
 pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
     let width = panel_width::<T>();
     Tensor::build(Shape::from([n.div_ceil(width), k, width]), |out: &mut [T]| {
@@ -34,24 +38,23 @@ pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
     })
 }
 
-/// Rows `t0..` and columns `j0..j0 + count` of `b`, which is a matrix or the transpose of one, into `out: [.., width]`,
-/// zeros beyond `count`.
+/// Rows `t0..` and columns `j0..j0 + count` of `b`, which is a matrix or the transpose of one, into `out: [.., width]`;
+/// anything beyond `count`.
 fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize, j0: usize, count: usize) {
     if b.columns == 1 {
         let from = &b.data[t0 * b.rows + j0..];
-        return match count / GROUP {
-            1 if count == width => copy_rows(from, b.rows, out.as_chunks_mut::<GROUP>().0),
-            2 if count == width => copy_rows(from, b.rows, out.as_chunks_mut::<{ 2 * GROUP }>().0),
-            _ => {
-                for (row, from) in out.chunks_mut(width).zip(from.chunks(b.rows)) {
-                    row[..count].copy_from_slice(&from[..count]);
-                    row[count..].fill(T::zero());
-                }
-            }
-        };
-    }
-    if count < width {
-        out.fill(T::zero());
+        // Whole rows as long as the slice has them: nobody reads beyond `count`.
+        let whole = from.len().checked_sub(width).map_or(0, |last| last / b.rows + 1).min(out.len() / width);
+        let (out, rest) = out.split_at_mut(whole * width);
+        match width {
+            GROUP => copy_rows(from, b.rows, out.as_chunks_mut::<GROUP>().0),
+            DOUBLE => copy_rows(from, b.rows, out.as_chunks_mut::<DOUBLE>().0),
+            _ => copy_rows(from, b.rows, out.as_chunks_mut::<NARROW>().0),
+        }
+        for (row, t) in rest.chunks_mut(width).zip(whole..) {
+            row[..count].copy_from_slice(&from[t * b.rows..][..count]);
+        }
+        return;
     }
     let depth = out.len() / width;
     turn([count, depth], &b.data[j0 * b.columns + t0..], b.columns, out, width);

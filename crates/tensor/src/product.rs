@@ -153,7 +153,7 @@ pub(crate) fn block_product<T: Float>(
 /// How many rows and panels a task takes.
 ///
 /// What a task loads grows with its edges, what it computes with its area: so areas are as square and as large as the
-/// number of tasks allows; longer along the panels if rows of `A` must be gathered.
+/// number of tasks allows; larger where both operands are laid out by every task.
 fn shares<T: Float>([m, k, n]: [usize; 3], gathers: bool) -> [usize; 2] {
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
@@ -164,15 +164,16 @@ fn shares<T: Float>([m, k, n]: [usize; 3], gathers: bool) -> [usize; 2] {
     }
     let mut rows = if m <= ROWS + ROWS / 4 { m } else { ROWS };
     let mut group = count.min(PANELS);
+    let (small, large) = if gathers { (2 * LARGE - 1, 2 * LARGE - 1) } else { (SMALL, LARGE) };
     loop {
         let (tasks, area) = (m.div_ceil(rows) * count.div_ceil(group), rows * group * width);
-        let few = tasks < FEW && area * k > 1_000_000 && area > if gathers { LARGE } else { SMALL };
-        let large = tasks < MANY && area > LARGE;
+        let few = tasks < FEW && area * k > 1_000_000 && area > small;
+        let many = tasks < MANY && area > large;
         // Neither holds for one panel of `GROUP` rows: so there is an end.
-        if !(few || large) {
+        if !(few || many) {
             return [rows, group];
         }
-        if group > 1 && group * width >= rows * if gathers { 4 } else { 1 } {
+        if group > 1 && group * width >= rows {
             group = group.div_ceil(2);
         } else {
             rows = rows.div_ceil(2).next_multiple_of(GROUP);
