@@ -153,21 +153,22 @@ pub(crate) fn block_product<T: Float>(
 /// How many rows and panels a task takes.
 ///
 /// What a task loads grows with its edges, what it computes with its area: so areas are as square and as large as the
-/// number of tasks allows; larger where both operands are laid out by every task.
+/// number of tasks allows; larger where both operands are laid out by every task. A long inner axis is cut before the
+/// areas are: then a thread reads its own part of both operands, and all of it once.
 fn shares<T: Float>([m, k, n]: [usize; 3], gathers: bool) -> [usize; 2] {
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
     if count == 1 {
-        // A is what moves: few rows, whole. A task is about a million multiply-adds.
-        let rows = (1_000_000 / (k * width)).clamp(tile_rows::<T>(), ROWS).next_multiple_of(tile_rows::<T>());
-        return [rows.min(m), 1];
+        // A is what moves: few rows, whole, or many and only some of the steps. A task is about a million multiply-adds.
+        let rows = if cuts(k) >= FEW { ROWS } else { 1_000_000 / (k * width) };
+        return [rows.clamp(tile_rows::<T>(), ROWS).next_multiple_of(tile_rows::<T>()).min(m), 1];
     }
     let mut rows = if m <= ROWS + ROWS / 4 { m } else { ROWS };
     let mut group = count.min(PANELS);
     let (small, large) = if gathers { (2 * LARGE - 1, 2 * LARGE - 1) } else { (SMALL, LARGE) };
     loop {
         let (tasks, area) = (m.div_ceil(rows) * count.div_ceil(group), rows * group * width);
-        let few = tasks < FEW && area * k > 1_000_000 && area > small;
+        let few = tasks * cuts(k) < FEW && area * k > 1_000_000 && area > small;
         let many = tasks < MANY && area > large;
         // Neither holds for one panel of `GROUP` rows: so there is an end.
         if !(few || many) {
@@ -181,6 +182,11 @@ fn shares<T: Float>([m, k, n]: [usize; 3], gathers: bool) -> [usize; 2] {
     }
 }
 
+/// How often an inner axis may be cut.
+fn cuts(k: usize) -> usize {
+    (k / 512).max(1)
+}
+
 /// The product by tiles, cut into tasks of rows × panels, or along the inner axis when that alone is long.
 fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>, c: &mut [T], onto: Onto<'_, T>) {
     if k == 0 {
@@ -192,7 +198,7 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
     let grid = [m.div_ceil(rows), count.div_ceil(group)];
     let tasks = grid[0] * grid[1];
     // A grid of few tasks over a long inner axis is cut there too; the partial products are added in order.
-    let cuts = if tasks < FEW { (FEW / tasks).min(k / 512).max(1) } else { 1 };
+    let cuts = if tasks < FEW { (FEW / tasks).min(cuts(k)) } else { 1 };
     // A panel that one task alone needs is packed there, and never leaves the first cache; so are those beside an `A`
     // that is laid out block by block, where the next block of both is asked for meanwhile.
     let lays = gathers(a, k) && group > 1;
