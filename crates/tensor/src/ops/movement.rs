@@ -174,8 +174,8 @@ impl Tensor {
         // Walking over the input, each run says where it goes in the output.
         let walk = Walk::new(&shape, [strides]);
         let [step] = walk.inner();
-        Ok(dispatch!(self.dtype(), T => Tensor::build(result, |out| {
-            out.fill(T::from_f64(value));
+        Ok(dispatch!(self.dtype(), T => Tensor::build(result, |out: &mut [T]| {
+            par::elements(out, COPY, |_, piece| piece.fill(T::from_f64(value)));
             let mut x = self.slice_of::<T>();
             for ([to], run) in walk.runs(0, x.len()) {
                 let (head, rest) = x.split_at(run);
