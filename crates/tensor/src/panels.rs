@@ -13,12 +13,12 @@ use std::ops::Range;
 /// Steps along the inner axis before the sums go back to memory: a packed panel of them stays in the first cache.
 pub(crate) const DEPTH: usize = 256;
 
-/// The other widths of panels, beside [`GROUP`].
-const DOUBLE: usize = 2 * GROUP;
-const NARROW: usize = GROUP / 2;
-
 /// The same where a transposed `A` is laid out too, so that a panel and two groups of rows fit there.
 const LAID_DEPTH: usize = 128;
+
+/// The widths of panels that are not [`GROUP`].
+const DOUBLE: usize = 2 * GROUP;
+const HALF: usize = GROUP / 2;
 
 /// `B` cut into panels of `width` columns, each `[k, width]`, the last one filled up with anything.
 pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
@@ -49,7 +49,7 @@ fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize
         match width {
             GROUP => copy_rows(from, b.rows, out.as_chunks_mut::<GROUP>().0),
             DOUBLE => copy_rows(from, b.rows, out.as_chunks_mut::<DOUBLE>().0),
-            _ => copy_rows(from, b.rows, out.as_chunks_mut::<NARROW>().0),
+            _ => copy_rows(from, b.rows, out.as_chunks_mut::<HALF>().0),
         }
         for (row, t) in rest.chunks_mut(width).zip(whole..) {
             row[..count].copy_from_slice(&from[t * b.rows..][..count]);
@@ -130,17 +130,23 @@ impl<'a, T: Float> Panels<'a, T> {
                 }
                 None => (a.data[t0 * a.columns..].as_ptr(), Offsets::Stride(a.rows), Offsets::Stride(a.columns)),
             };
-            // The next block is asked for while this one is computed with: of A beside the first panel, of B beside the
-            // others.
-            let ahead = |panel: usize| match (panel, self) {
-                _ if gathered.is_none() || last => None,
-                (0, _) => Some(Ahead { start: a.data[(t0 + depth) * a.columns..].as_ptr(), step: a.columns, row: 1 }),
-                (_, Self::Loose(b)) if b.columns == 1 => {
-                    let first = panels.start * width + (panel - 1) * 2 * m;
-                    let start = b.data.as_ptr().wrapping_add((t0 + depth) * b.rows + first);
-                    Some(Ahead { start, step: b.rows, row: 2 })
+            // The next block is asked for while this one is computed with, a line in each step of a tile: of A beside
+            // the first panel; beside the others of B, two columns for each row of the tiles, so that the 8 rows of
+            // AVX-512 ask for one line of 16.
+            let ahead = |panel: usize| {
+                let column = panel.saturating_sub(1) * 2 * m;
+                match self {
+                    _ if gathered.is_none() || last => None,
+                    _ if panel == 0 => {
+                        let start = a.data[(t0 + depth) * a.columns..].as_ptr();
+                        Some(Ahead { start, step: a.columns, row: 1 })
+                    }
+                    Self::Loose(b) if b.columns == 1 && column < panels.len() * width => {
+                        let at = (t0 + depth) * b.rows + panels.start * width + column;
+                        Some(Ahead { start: b.data.as_ptr().wrapping_add(at), step: b.rows, row: 2 })
+                    }
+                    _ => None,
                 }
-                _ => None,
             };
             for panel in panels.start..panels.end.min(n.div_ceil(width)) {
                 let columns = width.min(n - panel * width);

@@ -71,6 +71,9 @@ const MANY: usize = 32;
 const FEW: usize = 8;
 const LARGE: usize = 128 * 128;
 const SMALL: usize = 64 * 64;
+/// `LARGE` and `SMALL` where every task lays out both operands, and the inner axis can be cut so often.
+const LAID: [usize; 2] = [2 * LARGE - 1, LARGE];
+const LAID_CUTS: usize = 3;
 
 /// `C = onto + A · B`; `A` is `[m, k]`, `B` is `[k, n]`, `C` is row-major `[m, n]`.
 ///
@@ -150,22 +153,22 @@ pub(crate) fn block_product<T: Float>(
     unsafe { block.run() };
 }
 
-/// How many rows and panels a task takes.
+/// How many rows and panels a task takes; `gathers` says that it lays out `A`, `turns` that it packs a transposed `B`.
 ///
 /// What a task loads grows with its edges, what it computes with its area: so areas are as square and as large as the
 /// number of tasks allows; larger where both operands are laid out by every task. A long inner axis is cut before the
-/// areas are: then a thread reads its own part of both operands, and all of it once.
-fn shares<T: Float>([m, k, n]: [usize; 3], gathers: bool) -> [usize; 2] {
+/// areas are: then a thread lays out its own part of both operands.
+fn shares<T: Float>([m, k, n]: [usize; 3], gathers: bool, turns: bool) -> [usize; 2] {
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
     if count == 1 {
-        // A is what moves: few rows, whole, or many and only some of the steps. A task is about a million multiply-adds.
-        let rows = if cuts(k) >= FEW { ROWS } else { 1_000_000 / (k * width) };
-        return [rows.clamp(tile_rows::<T>(), ROWS).next_multiple_of(tile_rows::<T>()).min(m), 1];
+        // A is what moves: few rows, whole, about a million multiply-adds; or more rows and some of the steps.
+        let few = (1_000_000 / (k * width)).clamp(tile_rows::<T>(), ROWS).next_multiple_of(tile_rows::<T>());
+        return [if (gathers || turns) && cuts(k) >= FEW { few.max(ROWS / 2) } else { few }.min(m), 1];
     }
     let mut rows = if m <= ROWS + ROWS / 4 { m } else { ROWS };
     let mut group = count.min(PANELS);
-    let (small, large) = if gathers { (2 * LARGE - 1, 2 * LARGE - 1) } else { (SMALL, LARGE) };
+    let [large, small] = if gathers && cuts(k) >= LAID_CUTS { LAID } else { [LARGE, SMALL] };
     loop {
         let (tasks, area) = (m.div_ceil(rows) * count.div_ceil(group), rows * group * width);
         let few = tasks * cuts(k) < FEW && area * k > 1_000_000 && area > small;
@@ -182,23 +185,28 @@ fn shares<T: Float>([m, k, n]: [usize; 3], gathers: bool) -> [usize; 2] {
     }
 }
 
-/// How often an inner axis may be cut.
+/// The most parts that an inner axis may be cut into.
 fn cuts(k: usize) -> usize {
     (k / 512).max(1)
 }
 
-/// The product by tiles, cut into tasks of rows × panels, or along the inner axis when that alone is long.
+/// The parts it is cut into for so many tasks.
+fn parts(tasks: usize, k: usize) -> usize {
+    if tasks < FEW { (FEW / tasks).max(2).min(cuts(k)) } else { 1 }
+}
+
+/// The product by tiles, cut into tasks of rows × panels, and along the inner axis where those are few.
 fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>, c: &mut [T], onto: Onto<'_, T>) {
     if k == 0 {
         return c.iter_mut().enumerate().for_each(|(i, c)| *c = onto.start(*c, i % n));
     }
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
-    let [rows, group] = shares::<T>([m, k, n], gathers(a, k));
+    let [rows, group] = shares::<T>([m, k, n], gathers(a, k), b.columns != 1);
     let grid = [m.div_ceil(rows), count.div_ceil(group)];
     let tasks = grid[0] * grid[1];
     // A grid of few tasks over a long inner axis is cut there too; the partial products are added in order.
-    let cuts = if tasks < FEW { (FEW / tasks).min(cuts(k)) } else { 1 };
+    let cuts = parts(tasks, k);
     // A panel that one task alone needs is packed there, and never leaves the first cache; so are those beside an `A`
     // that is laid out block by block, where the next block of both is asked for meanwhile.
     let lays = gathers(a, k) && group > 1;
@@ -395,6 +403,52 @@ mod tests {
         }
     }
 
+    /// A transposed `A` over many steps, whose blocks are laid out: in whole numbers, whose sums are exact.
+    #[test]
+    #[cfg(not(miri))]
+    fn laid_out_products_are_exact() {
+        for [m, k, n] in [[128, 2048, 128], [300, 1600, 70], [33, 515, 161], [17, 4100, 32], [130, 4500, 20]] {
+            for b_transposed in [false, true] {
+                let whole = |len: usize, by: usize| (0..len).map(|i| ((i * by) % 7) as f32 - 3.0).collect::<Vec<_>>();
+                let (a, b, row, itself) = (whole(k * m, 31), whole(k * n, 53), whole(n, 3), whole(m * n, 5));
+                let (a, b) =
+                    (Matrix::new(&a, m, true), Matrix::new(&b, if b_transposed { k } else { n }, b_transposed));
+                let mut sums = vec![0.0f32; m * n];
+                for t in 0..k {
+                    for (i, sums) in sums.chunks_mut(n).enumerate() {
+                        let x = a.data[t * a.columns + i];
+                        sums.iter_mut().enumerate().for_each(|(j, sum)| *sum += x * b.data[t * b.rows + j * b.columns]);
+                    }
+                }
+                for onto in [Onto::Nothing, Onto::Itself, Onto::Row(&row)] {
+                    let mut c = itself.clone();
+                    product([m, k, n], a, b, &mut c, onto);
+                    let want = sums.iter().enumerate().map(|(i, sum)| onto.start(itself[i], i % n) + sum);
+                    assert!(want.eq(c.iter().copied()), "{m} × {k} × {n}, {b_transposed}");
+                }
+            }
+        }
+    }
+
+    /// What has 16 million multiply-adds and more, and is no thin strip, makes work for several threads.
+    #[test]
+    fn large_products_are_cut() {
+        for m in [1, 10, 32, 100, 128, 255, 512, 1280, 3000] {
+            for n in [1, 10, 32, 33, 128, 161, 500, 2048] {
+                for k in [1, 27, 128, 500, 512, 1000, 1792, 2048, 4096, 5408, 60_000] {
+                    for [gathers, turns] in [[false, false], [true, false], [false, true], [true, true]] {
+                        let gathers = gathers && k >= 512;
+                        let [rows, group] = shares::<f32>([m, k, n], gathers, turns);
+                        let tasks = m.div_ceil(rows) * n.div_ceil(panel_width::<f32>()).div_ceil(group);
+                        let cuts = parts(tasks, k);
+                        let enough = tasks * cuts >= LAID_CUTS || m * n * k < 1 << 24 || m.min(n) < 64;
+                        assert!(enough, "{m} × {k} × {n}, {gathers}, {turns}: {tasks} tasks, {cuts} cuts");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     #[cfg(not(miri))]
     fn a_shared_right_operand_gives_the_same_product() {
@@ -422,13 +476,15 @@ mod tests {
         let mut rng = Rng::new(9);
         let a = Tensor::normal([64 * 3000], 0.0f32, 1.0, &mut rng);
         let b = Tensor::normal([3000 * 70], 0.0f32, 1.0, &mut rng);
-        for (size, transposed) in [([64, 3000, 70], false), ([4, 3000, 30], true), ([64, 300, 700], false)] {
+        let sizes = [[64, 3000, 70], [4, 3000, 30], [64, 300, 700], [60, 3000, 70]];
+        for (size, transposed) in sizes.into_iter().zip([[false, false], [false, true], [false, false], [true, false]])
+        {
             let [m, k, n] = size;
             let run = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let mut c = vec![0.0f32; m * n];
-                let a = Matrix::new(a.slice_of(), k, false);
-                let b = Matrix::new(b.slice_of(), if transposed { k } else { n }, transposed);
+                let a = Matrix::new(a.slice_of(), if transposed[0] { m } else { k }, transposed[0]);
+                let b = Matrix::new(b.slice_of(), if transposed[1] { k } else { n }, transposed[1]);
                 pool.install(|| product(size, a, b, &mut c, Onto::Nothing));
                 c
             };

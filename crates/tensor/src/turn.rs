@@ -39,6 +39,7 @@ pub(crate) unsafe fn turn_into<T: Float>(
             Simd::Avx2 => &[(8, x86::turn_8)],
             Simd::Plain => &[],
         };
+        // Each kind of square covers what the larger ones left.
         for &(side, square) in squares {
             let whole = [rows / side * side, columns / side * side];
             for i in (0..whole[0]).step_by(side) {

@@ -222,9 +222,7 @@ impl FrozenConv {
     ) {
         let (width, steps) = (panel_width::<f32>(), self.taps.len());
         let rows = &self.positions[windows.start * area(self.pool)..windows.end * area(self.pool)];
-        check_offsets(x, rows, &self.taps);
-        let kept = if self.pools_in_registers() { rows.len() / WINDOW } else { rows.len() };
-        assert!(kept * channels.len() <= sums.len() && channels.start.is_multiple_of(width));
+        assert!(channels.start.is_multiple_of(width));
         let weights = self.weights.part(part).data::<f32>();
         let first_panel = channels.start / width;
         let bias = self.bias.as_ref().map(|bias| &bias.slice_of::<f32>()[part * self.conv.o_group + channels.start..]);
@@ -233,6 +231,8 @@ impl FrozenConv {
             let product = PooledProduct { a: x, rows, steps: &self.taps, panels, columns: channels.len(), bias };
             return product.greatest(sums);
         }
+        check_offsets(x, rows, &self.taps);
+        assert!(rows.len() * channels.len() <= sums.len());
         for (panel, j) in (0..channels.len()).step_by(width).enumerate() {
             let panel = &panels[panel * steps * width..][..steps * width];
             for t0 in (0..steps.max(1)).step_by(DEPTH) {

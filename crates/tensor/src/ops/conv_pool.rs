@@ -55,11 +55,8 @@ impl Tensor {
                 let cost = (positions.len() * taps.len() * conv.o) as f64 * NS_PER_MAC;
                 // Without registers for a window, some windows at a time: their sums stay in the first cache.
                 let in_registers = window == WINDOW && taps.len() <= DEPTH;
-                let strip = match in_registers {
-                    true => pooled,
-                    false => (16384 / (window * conv.o_group * size_of::<T>()).max(1)).min(pooled),
-                };
-                let strip = strip.max(1);
+                let fitting = 16384 / (window * conv.o_group * size_of::<T>()).max(1);
+                let strip = if in_registers { pooled } else { fitting.min(pooled) }.max(1);
                 par::rows(y, (pooled * conv.o).max(1), cost, |first, images| {
                     let kept = if in_registers { 0 } else { strip * window };
                     let mut sums = Tensor::dirty::<T>(Shape::from([kept, conv.o_group]));
@@ -135,7 +132,6 @@ impl Tensor {
                 turn([sizes.o_group, pooled], dy, pooled, turned.own_slice(), sizes.o_group);
                 // SAFETY: an image's group belongs to one task of each region.
                 let sums = unsafe { bias_sums.slice(n * sizes.o + o0, sizes.o_group) };
-                sums.fill(T::zero());
                 (turned, &winners[n * pooled * sizes.o + o0..], sums)
             };
             // Its dy before the pool, as [pooled position, position of the window, o].
@@ -172,10 +168,8 @@ impl Tensor {
                 false => [None, None],
                 true => {
                     let positions = fused.positions(input.volume);
-                    let picked = match sizes.is_cut_by_taps(positions.len()) {
-                        true => None,
-                        false => Picked::new::<T>(conv, fused.kernel),
-                    };
+                    let fits = sizes.c_group * sizes.o_group > 0 && !sizes.is_cut_by_taps(positions.len());
+                    let picked = Picked::new::<T>(conv, fused.kernel).filter(|_| fits);
                     let dw = match picked {
                         None => sizes.grad_weight::<T>(input, &positions, spread),
                         Some(picked) => {
@@ -299,6 +293,34 @@ mod tests {
         let dy = Tensor::ones([1, 1, 1, 1], DType::F32);
         let [dx, dw, db] = dy.conv2d_relu_max_pool2d_grad(&winners, &x, &weight, conv, pool, [true; 3]).unwrap();
         assert_eq!((dx, dw, db), (Some(x.zeros_like()), Some(weight.zeros_like()), Some(Tensor::from([0.0f32]))));
+    }
+
+    #[test]
+    fn the_bias_has_a_gradient_without_input_channels() {
+        let (x, weight) = (Tensor::zeros([2, 0, 4, 4], DType::F32), Tensor::zeros([3, 0, 3, 3], DType::F32));
+        let (conv, pool) = (Window2d::new(3), Window2d::pool(2));
+        let (y, winners) = x.conv2d_relu_max_pool2d(&weight, Some(&Tensor::ones([3], DType::F32)), conv, pool).unwrap();
+        let dy = Tensor::ones(y.shape(), DType::F32);
+        let [_, _, db] =
+            dy.conv2d_relu_max_pool2d_grad(&winners, &x, &weight, conv, pool, [false, true, true]).unwrap();
+        assert_eq!(db, Some(Tensor::from([2.0f32; 3])));
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_the_number_of_threads() {
+        let mut rng = Rng::new(2);
+        let mut draw = |shape: &[usize]| Tensor::normal(Shape::of(shape), 0.0f32, 1.0, &mut rng);
+        let (x, weight, bias) = (draw(&[40, 2, 14, 14]), draw(&[20, 2, 3, 3]), draw(&[20]));
+        let (conv, pool) = (Window2d::new(3), Window2d::pool(2));
+        let run = |threads| {
+            let pool_of = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool_of.install(|| {
+                let (y, winners) = x.conv2d_relu_max_pool2d(&weight, Some(&bias), conv, pool).unwrap();
+                let grads = y.conv2d_relu_max_pool2d_grad(&winners, &x, &weight, conv, pool, [true; 3]).unwrap();
+                (y, grads)
+            })
+        };
+        assert!(run(1) == run(2) && run(1) == run(7));
     }
 
     #[test]

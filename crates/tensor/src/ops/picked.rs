@@ -3,7 +3,6 @@
 //! The input that the taps of a window's positions see fits one AVX-512 register, and each channel's lane picks from it
 //! what its winner saw: a quarter of the multiplications of a 2 × 2 pool, and no `dy` with zeros in it.
 
-use crate::ops::winners::CUT;
 use crate::{DType, Float, Simd, Window2d, simd};
 use std::array::from_fn;
 
@@ -13,6 +12,8 @@ pub(crate) const NS_PER_MAC: f64 = 0.03;
 /// Lanes of a register, which holds a patch of `SIDE` rows of as many elements.
 const LANES: usize = 16;
 const SIDE: usize = 4;
+/// Taps whose sums are kept in registers at once: those of a 3 × 3 kernel.
+const TAPS: usize = 9;
 
 /// Where the elements that a window's positions see lie in a patch.
 pub(crate) struct Picked {
@@ -41,13 +42,16 @@ pub(crate) struct Image<'a, T> {
 }
 
 impl Picked {
-    /// None where the machine lacks the instructions, or a patch does not fit.
+    /// None where the machine lacks the instructions, a patch does not fit, or it does not pay.
     pub(crate) fn new<T: Float>(conv: Window2d, pool: [usize; 2]) -> Option<Self> {
         if T::DTYPE != DType::F32 || simd() != Simd::Avx512 {
             return None;
         }
         let size = from_fn(|side| (pool[side] - 1) * conv.stride[side] + conv.span(side));
-        if size.iter().any(|&size| size > SIDE) {
+        // What the pool spares must make up for the slots of taps that are not there.
+        let taps = conv.kernel[0] * conv.kernel[1];
+        let pays = 2 * pool[0] * pool[1] * taps >= 3 * taps.next_multiple_of(TAPS);
+        if size.iter().any(|&size| size > SIDE) || !pays {
             return None;
         }
         let lane = |by: [usize; 2], [i, j]: [usize; 2]| (i * by[0] * SIDE + j * by[1]) as u32;
@@ -57,8 +61,8 @@ impl Picked {
         Some(Self { size, places, taps })
     }
 
-    /// Adds an image's part of the gradient to `sums: [c, taps, o]`, and what the ReLU let through of `dy` to `bias`,
-    /// which has one number for each of the `o` channels.
+    /// Adds an image's part of the gradient to `sums: [c, taps, o]`; `bias: [o]` becomes the sum of what the ReLU let
+    /// through of `dy`. An infinite input counts where it is the winner's alone.
     ///
     /// # Panics
     /// If a slice is shorter than its sizes say.
@@ -86,12 +90,10 @@ impl Picked {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{CUT, Image, LANES, Picked, SIDE};
+    use super::{Image, LANES, Picked, SIDE, TAPS};
+    use crate::ops::winners::CUT;
     use std::arch::x86_64::*;
     use std::array::from_fn;
-
-    /// Taps whose sums are kept in registers at once: those of a 3 × 3 kernel.
-    const TAPS: usize = 9;
 
     /// # Safety
     /// AVX-512 exists, and the sizes are as [`Picked::add`] asserts.
@@ -111,6 +113,7 @@ mod x86 {
                 }
             }
         }
+        bias.fill(0.0);
         for (w, dy) in image.dy.chunks_exact(o).take(image.windows.len()).enumerate() {
             let winners = &image.winners[w * image.stride..][..o];
             for ((sum, &dy), &winner) in bias.iter_mut().zip(dy).zip(winners) {
@@ -152,15 +155,15 @@ mod x86 {
             for v in 0..V {
                 let at = o0 + v * LANES;
                 // SAFETY: as above.
-                let (winners, dy) = unsafe {
+                let (kept, winners, dy) = unsafe {
                     let winners = image.winners.as_ptr().wrapping_add(w * image.stride + at);
                     let winners = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes[v], winners.cast()));
                     let kept = _mm512_mask_cmpneq_epi32_mask(lanes[v], winners, _mm512_set1_epi32(CUT.into()));
-                    (winners, _mm512_maskz_loadu_ps(kept, image.dy.as_ptr().wrapping_add(w * o + at)))
+                    (kept, winners, _mm512_maskz_loadu_ps(kept, image.dy.as_ptr().wrapping_add(w * o + at)))
                 };
                 let place = _mm512_permutexvar_epi32(winners, places);
                 for t in 0..TAPS {
-                    let seen = _mm512_permutexvar_ps(_mm512_add_epi32(place, offsets[t]), patch);
+                    let seen = _mm512_maskz_permutexvar_ps(kept, _mm512_add_epi32(place, offsets[t]), patch);
                     new[t][v] = _mm512_fmadd_ps(seen, dy, new[t][v]);
                 }
             }
@@ -181,6 +184,7 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::winners::CUT;
     use crate::{Rng, Tensor};
 
     /// Against the definition, in whole numbers, whose sums are exact.
@@ -208,7 +212,7 @@ mod tests {
             winners.iter().map(|&place| if place == area as f32 { CUT } else { place as u8 }).collect();
         let [kh, kw] = conv.kernel;
         let (mut sums, mut bias) = (whole(c * kh * kw * o, -9.0, 9.0), vec![1.0; o]);
-        let (mut want, mut want_bias) = (sums.clone(), bias.clone());
+        let (mut want, mut want_bias) = (sums.clone(), vec![0.0; o]);
         for [at, channel] in (0..count * o).map(|i| [i / o, i % o]) {
             let winner = usize::from(winners[at * stride + channel]);
             if winner == usize::from(CUT) {
@@ -235,13 +239,15 @@ mod tests {
         check([2, 11, 11, 49], Window2d::new(2).stride(2), [2, 2]);
         check([1, 7, 12, 70], Window2d::new(2).dilation(2), [2, 2]);
         check([2, 6, 9, 17], Window2d::new([1, 3]), [4, 2]);
-        check([1, 6, 6, 3], Window2d::new(4), [1, 1]); // more taps than are kept at once
+        check([1, 9, 6, 3], Window2d::new([1, 4]), [4, 1]);
     }
 
     #[test]
-    fn what_does_not_fit_a_patch_goes_the_other_way() {
+    fn what_does_not_fit_or_pay_goes_the_other_way() {
         assert!(Picked::new::<f32>(Window2d::new(5), [2, 2]).is_none());
         assert!(Picked::new::<f32>(Window2d::new(3).stride(2), [2, 2]).is_none());
+        assert!(Picked::new::<f32>(Window2d::new(4), [1, 1]).is_none());
+        assert!(Picked::new::<f32>(Window2d::new(1), [2, 2]).is_none());
         assert!(Picked::new::<f64>(Window2d::new(3), [2, 2]).is_none());
     }
 }
