@@ -44,8 +44,8 @@ impl<T: Float> PooledProduct<'_, T> {
         unsafe { self.run(Out { best: best.as_mut_ptr(), places: None }) }
     }
 
-    /// Writes the greatest of all windows after a ReLU, and where it was, as [`win`](crate::ops::winners::win) does of the
-    /// sums without bias (with it two of them may become equal); `places` has `stride` bytes a window.
+    /// Writes the greatest of all windows after a ReLU, and where it was, as [`win`](crate::ops::winners::win) does of
+    /// the sums without bias (with it two of them may become equal); `places` has `stride` bytes a window.
     ///
     /// # Panics
     /// As [`greatest`](Self::greatest).

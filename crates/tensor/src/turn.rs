@@ -79,8 +79,8 @@ mod x86 {
     pub(super) unsafe fn turn_8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
         for j in [0, 4] {
             // Four columns of row i, and of row 4 + i.
+            // SAFETY: promised by the caller.
             let load = |i: usize| unsafe {
-                // SAFETY: promised by the caller.
                 let (low, high) = (from.add(i * from_stride + j), from.add((i + 4) * from_stride + j));
                 _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high))
             };
@@ -108,8 +108,8 @@ mod x86 {
     pub(super) unsafe fn turn_16(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
         for j in [0, 4, 8, 12] {
             // Four columns of the rows i, 4 + i, 8 + i and 12 + i.
+            // SAFETY: promised by the caller.
             let load = |i: usize| unsafe {
-                // SAFETY: promised by the caller.
                 let part = |row: usize| _mm_loadu_ps(from.add((row + i) * from_stride + j));
                 let x = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(part(0)), part(4));
                 _mm512_insertf32x4::<3>(_mm512_insertf32x4::<2>(x, part(8)), part(12))

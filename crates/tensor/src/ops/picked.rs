@@ -16,6 +16,7 @@ const SIDE: usize = 4;
 const TAPS: usize = 9;
 
 /// Where the elements that a window's positions see lie in a patch.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) struct Picked {
     /// The rows and columns of a patch.
     size: [usize; 2],
@@ -27,6 +28,7 @@ pub(crate) struct Picked {
 
 /// One image of one group.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) struct Image<'a, T> {
     /// The framed input `[c, volume]`.
     pub(crate) x: &'a [T],
