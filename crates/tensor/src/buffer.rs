@@ -20,7 +20,8 @@ const CLASSES: usize = 4 * 40; // four size classes an octave: at most a quarter
 /// shapes takes four steps instead of two until it needs nothing more.
 const NEAR: usize = 5;
 
-static IDLE: [Mutex<Vec<Block>>; CLASSES] = [const { Mutex::new(Vec::new()) }; CLASSES];
+/// The classes from `CLASSES` on are the same again for [`Buffer::scratch`].
+static IDLE: [Mutex<Vec<Block>>; 2 * CLASSES] = [const { Mutex::new(Vec::new()) }; 2 * CLASSES];
 static IDLE_BYTES: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(2 << 30);
 
@@ -46,6 +47,7 @@ pub fn pool_idle_bytes() -> usize {
 
 /// Size of a class: 64, 128, 192, 256, then 5/4, 6/4, 7/4 and 8/4 of each power of two.
 fn class_bytes(class: usize) -> usize {
+    let class = class % CLASSES;
     match (class / 4, class % 4) {
         (0, quarter) => LINE * (quarter + 1),
         (octave, quarter) => (LINE << (octave - 1)) * (5 + quarter),
@@ -78,7 +80,8 @@ impl Block {
 
     /// From the pool, else from the system; with the class that the block is of.
     fn take(class: usize) -> (Self, usize) {
-        for near in class..(class + NEAR).min(CLASSES) {
+        let end = (class / CLASSES + 1) * CLASSES;
+        for near in class..(class + NEAR).min(end) {
             let recycled = IDLE[near].lock().unwrap_or_else(PoisonError::into_inner).pop();
             if let Some(block) = recycled {
                 IDLE_BYTES.fetch_sub(class_bytes(near), Relaxed);
@@ -154,8 +157,18 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     /// Room for `len` elements whose values are anything.
     pub(crate) fn dirty<T: Element>(len: usize) -> Self {
+        Self::taken::<T>(len, 0)
+    }
+
+    /// The same for a kernel's own use. It comes from idle scratch, never from what a tensor left: else it would depend
+    /// on chance for how many steps of a training the tensors of one step find no room in what those before left.
+    pub(crate) fn scratch<T: Element>(len: usize) -> Self {
+        Self::taken::<T>(len, CLASSES)
+    }
+
+    fn taken<T: Element>(len: usize, first_class: usize) -> Self {
         let bytes = len * size_of::<T>();
-        let (block, class) = Block::take(class_of(bytes));
+        let (block, class) = Block::take(first_class + class_of(bytes));
         Self { block, bytes, owner: Owner::Pool { class } }
     }
 
@@ -227,6 +240,17 @@ mod tests {
         drop(buffer);
         let fits = Buffer::dirty::<f32>(LEN * 3 / 5);
         assert_eq!((fits.as_slice::<f32>().as_ptr(), fits.as_slice::<f32>().len()), (start, LEN * 3 / 5));
+    }
+
+    #[test]
+    fn scratch_and_tensors_keep_their_memory_apart() {
+        const LEN: usize = 9_000_000; // as above
+        let start = |buffer: &Buffer| buffer.as_slice::<f32>().as_ptr();
+        let (tensor, scratch) = (Buffer::dirty::<f32>(LEN), Buffer::scratch::<f32>(LEN));
+        let starts = [&tensor, &scratch].map(start);
+        drop([tensor, scratch]);
+        let (scratch, tensor) = (Buffer::scratch::<f32>(LEN), Buffer::dirty::<f32>(LEN));
+        assert_eq!([&tensor, &scratch].map(start), starts);
     }
 
     #[test]

@@ -113,11 +113,11 @@ impl<'a, T: Float> Panels<'a, T> {
     ) {
         let width = panel_width::<T>();
         let loose = matches!(self, Self::Loose(_));
-        let mut memory = loose.then(|| Tensor::dirty::<T>(Shape::from([DEPTH.min(steps.len()) * width])));
+        let mut memory = loose.then(|| Tensor::scratch::<T>(Shape::from([DEPTH.min(steps.len()) * width])));
         let memory = memory.as_mut().map_or(&mut [][..], Tensor::own_slice::<T>);
         // A transposed A is read across its rows: for several panels its columns are laid side by side first.
         let mut gathered = (gathers(a, steps.len()) && panels.len() > 1)
-            .then(|| Tensor::dirty::<T>(Shape::from([m.next_multiple_of(GROUP) * LAID_DEPTH])));
+            .then(|| Tensor::scratch::<T>(Shape::from([m.next_multiple_of(GROUP) * LAID_DEPTH])));
         let most = if gathered.is_some() { LAID_DEPTH } else { DEPTH };
         for t0 in steps.clone().step_by(most) {
             let depth = most.min(steps.end - t0);

@@ -106,7 +106,7 @@ pub(crate) fn product<T: Float>(
     if n * k <= swapped_cost {
         return tiled_product([m, k, n], a, b, c, onto);
     }
-    let mut transposed = Tensor::dirty::<T>(Shape::from([n, m]));
+    let mut transposed = Tensor::scratch::<T>(Shape::from([n, m]));
     let out = transposed.own_slice::<T>();
     tiled_product([n, k, m], b.transpose(), a.transpose(), out, Onto::Nothing);
     let out = &*out;
@@ -212,7 +212,7 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
     let lays = gathers(a, k) && group > 1;
     let packs = b.columns != 1 || m >= PACK_FROM_ROWS || lays;
     let packed = (packs && grid[0] > 1 && !lays).then(|| pack(k, n, b));
-    let mut partial = (cuts > 1).then(|| Tensor::dirty::<T>(Shape::from([cuts, m, n])));
+    let mut partial = (cuts > 1).then(|| Tensor::scratch::<T>(Shape::from([cuts, m, n])));
     let mut target = match &mut partial {
         Some(partial) => Shared::new(partial.own_slice::<T>()),
         None => Shared::new(&mut *c),

@@ -34,6 +34,11 @@ impl Tensor {
         Self { buffer: Arc::new(Buffer::dirty::<T>(shape.elements())), offset: 0, shape, dtype: T::DTYPE }
     }
 
+    /// As [`dirty`](Self::dirty), for a kernel's own use: see [`Buffer::scratch`].
+    pub(crate) fn scratch<T: Element>(shape: Shape) -> Self {
+        Self { buffer: Arc::new(Buffer::scratch::<T>(shape.elements())), offset: 0, shape, dtype: T::DTYPE }
+    }
+
     /// A tensor whose elements `write` sets, every one.
     pub(crate) fn build<T: Element>(shape: Shape, write: impl FnOnce(&mut [T])) -> Self {
         let mut tensor = Self::dirty::<T>(shape);
