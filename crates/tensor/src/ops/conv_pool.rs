@@ -1,8 +1,8 @@
 //! Convolution + bias + ReLU + max-pool in one operation: the first layers of every small image network.
 //!
 //! Only the pooled output leaves the cache, with one byte for each of its elements that says which position of the
-//! window won, or that the ReLU cut it. The backward pass spreads `dy` to the winners, channels innermost, and goes
-//! straight to the convolution's adjoints.
+//! window won, or that the ReLU cut it. The backward pass picks what the winners saw, or spreads `dy` to them, channels
+//! innermost, and goes straight to the convolution's adjoints.
 
 use crate::dtype::dispatch_float;
 use crate::ops::gather::{DEPTH, NS_PER_MAC, gather_product};

@@ -72,6 +72,7 @@ impl Picked {
         let (windows, o, taps) = (image.windows.len(), bias.len(), self.taps.len());
         assert!(T::DTYPE == DType::F32 && image.dy.len() >= windows * o);
         assert!(windows == 0 || (windows - 1) * image.stride + o <= image.winners.len());
+        bias.fill(T::zero());
         let Some(last) = image.windows.iter().max() else { return };
         let [channel, row] = image.pitch;
         let within = last + (self.size[0] - 1) * row + self.size[1];
@@ -115,7 +116,6 @@ mod x86 {
                 }
             }
         }
-        bias.fill(0.0);
         for (w, dy) in image.dy.chunks_exact(o).take(image.windows.len()).enumerate() {
             let winners = &image.winners[w * image.stride..][..o];
             for ((sum, &dy), &winner) in bias.iter_mut().zip(dy).zip(winners) {
@@ -242,6 +242,15 @@ mod tests {
         check([1, 7, 12, 70], Window2d::new(2).dilation(2), [2, 2]);
         check([2, 6, 9, 17], Window2d::new([1, 3]), [4, 2]);
         check([1, 9, 6, 3], Window2d::new([1, 4]), [4, 1]);
+    }
+
+    #[test]
+    fn without_windows_the_sum_is_zero() {
+        let Some(picked) = Picked::new::<f32>(Window2d::new(3), [2, 2]) else { return };
+        let image = Image { x: &[], pitch: [0, 0], windows: &[], dy: &[], winners: &[], stride: 2 };
+        let (mut sums, mut bias) = ([5.0f32; 18], [7.0f32; 2]);
+        picked.add(&image, &mut sums, &mut bias);
+        assert_eq!((sums, bias), ([5.0; 18], [0.0; 2]));
     }
 
     #[test]
