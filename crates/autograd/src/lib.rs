@@ -86,6 +86,6 @@ pub use visit::{Item, ItemMut, Path, Visit, params, params_mut, states, states_m
 
 // What the signatures above need.
 pub use maplet_tensor::{
-    Activation, Axes, Cell, CtcTargets, DType, Element, Interpolation, LabelOptions, OutputSize, PadMode, Pool,
+    Activation, Axes, Bend, Cell, CtcTargets, DType, Element, Interpolation, LabelOptions, OutputSize, PadMode, Pool,
     Recurrence, RecurrentWeights, Resize, Rng, Shape, Sizes, Taps, Tensor, Trans, Window, Window1d, Window2d, Window3d,
 };

@@ -1,8 +1,8 @@
 //! Every fused op equals the composition of plain ops that it stands for, in value and gradient, in both float types.
 
 use maplet_autograd::{
-    Activation, AttentionOptions, Cell, DType, LabelOptions, Pass, Recurrence, RecurrentWeights, Result, Rng, Shape,
-    Tensor, Trans, Var, Window2d,
+    Activation, AttentionOptions, Bend, Cell, DType, LabelOptions, Pass, Recurrence, RecurrentWeights, Result, Rng,
+    Shape, Tensor, Trans, Var, Window2d,
 };
 
 fn normal(shape: &[usize], seed: u64) -> Tensor {
@@ -52,6 +52,49 @@ fn linear() {
         let plain = |x: &[Var]| x[0].matmul_with(&x[1], Trans { a: false, b: true });
         same(33, &inputs[..2], |x| x[0].linear(&x[1], None, Activation::Identity), plain);
     }
+}
+
+#[test]
+fn feed_forward() {
+    let shapes: [&[usize]; 5] = [&[3, 50, 33], &[70, 33], &[40, 70], &[70], &[40]];
+    let inputs: Vec<Tensor> = shapes.into_iter().zip(1..).map(|(shape, seed)| normal(shape, seed)).collect();
+    for bend in [Bend::Relu, Bend::Gelu] {
+        let plain = move |x: &[Var], biases: [Option<&Var>; 2]| {
+            let z = x[0].linear(&x[1], biases[0], Activation::Identity)?;
+            let hidden = if bend == Bend::Gelu { z.gelu() } else { z.relu() };
+            hidden.linear(&x[2], biases[1], Activation::Identity)
+        };
+        let with = |x: &[Var]| x[0].feed_forward([&x[1], &x[2]], [Some(&x[3]), Some(&x[4])], bend);
+        same(70 * 150, &inputs, with, |x| plain(x, [Some(&x[3]), Some(&x[4])]));
+        same(70 * 150, &inputs[..3], |x| x[0].feed_forward([&x[1], &x[2]], [None; 2], bend), |x| plain(x, [None; 2]));
+        // Outside of a pass nothing is kept, and nothing else is computed.
+        let x: Vec<Var> = inputs.iter().map(Var::from).collect();
+        assert_eq!(with(&x).unwrap().value(), plain(&x, [Some(&x[3]), Some(&x[4])]).unwrap().value());
+    }
+}
+
+#[test]
+fn a_sum_takes_the_memory_of_a_value_that_nobody_needs() {
+    let pass = Pass::record();
+    let x = pass.leaf(normal(&[5, 6], 1));
+    let (a, b) = (x.square(), x.exp());
+    let (sum, address) = (a.value().add(b.value()).unwrap(), b.value().as_slice::<f64>().unwrap().as_ptr());
+    let kept = x.neg();
+    let y = a.add_to(kept.clone()).unwrap();
+    assert_ne!(y.value(), kept.value(), "somebody else has it");
+    let y = a.add_to(x.square().add(&b).unwrap()).unwrap();
+    assert_eq!(y.value(), &a.value().add(&a.value().add(b.value()).unwrap()).unwrap());
+    drop(y);
+    // `exp` keeps its output for its gradient: a plain product does not.
+    let scaled = x.mul_scalar(3.0);
+    let address_of = |x: &Var| x.value().as_slice::<f64>().unwrap().as_ptr();
+    let own = address_of(&scaled);
+    let y = a.add_to(scaled).unwrap();
+    assert_eq!(address_of(&y), own);
+    assert_eq!(b.value().as_slice::<f64>().unwrap().as_ptr(), address);
+    assert_eq!(a.value().add(b.value()).unwrap(), sum);
+    let grad = y.sum(.., false).unwrap().backward().unwrap().of(&x).unwrap().clone();
+    assert_eq!(grad, x.value().mul_scalar(2.0).add_scalar(3.0));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::init::{self, Gain};
 use crate::plan::weight_shape;
 use crate::{LayerNorm, Linear, Module, Result};
 use maplet_autograd::{Var, fields, params_mut};
-use maplet_tensor::{Activation, Rng};
+use maplet_tensor::{Activation, Bend, Rng};
 use serde::{Deserialize, Serialize};
 
 /// The function between the two linear layers of a transformer's layer.
@@ -165,13 +165,24 @@ impl Block {
     /// `x + part(norm(x))`, or `norm(x + part(x))`.
     fn residual(&self, x: &Var, norm: &LayerNorm, part: impl FnOnce(&Var) -> Result<Var>) -> Result<Var> {
         match self.norm_first {
-            true => Ok(x.add(&part(&norm.forward(x)?)?.dropout(self.dropout)?)?),
-            false => norm.forward(&x.add(&part(x)?.dropout(self.dropout)?)?),
+            true => Ok(x.add_to(part(&norm.forward(x)?)?.dropout(self.dropout)?)?),
+            false => norm.forward(&x.add_to(part(x)?.dropout(self.dropout)?)?),
         }
     }
 
     /// `linear2(activation(linear1(x)))`
     fn feed_forward(&self, x: &Var, [first, second]: [&Linear; 2]) -> Result<Var> {
+        if self.dropout == 0.0 {
+            let bias = |layer: &Linear| layer.bias.as_ref().map(|bias| bias.on(x));
+            let (first_bias, second_bias) = (bias(first), bias(second));
+            let bend = match self.activation {
+                FeedForward::Relu => Bend::Relu,
+                FeedForward::Gelu => Bend::Gelu,
+            };
+            let (weights, biases) =
+                ([first.weight.on(x), second.weight.on(x)], [first_bias.as_ref(), second_bias.as_ref()]);
+            return Ok(x.feed_forward(weights.each_ref(), biases, bend)?);
+        }
         let between = match self.activation {
             FeedForward::Relu => first.apply(x, Activation::Relu)?,
             FeedForward::Gelu => first.forward(x)?.gelu(),

@@ -1,8 +1,7 @@
 //! The matrix product on slices: packing, blocking and parallelism around the tile.
-//!
-//! `matrixmultiply` is the product of `f64` and of machines without AVX2.
 
 use crate::dtype::Float;
+use crate::library_product::library_product;
 use crate::panels::{Panels, gathers, pack};
 use crate::par::{self, Shared};
 use crate::tensor::Tensor;
@@ -28,6 +27,11 @@ impl<'a, T> Matrix<'a, T> {
 
     fn transpose(self) -> Self {
         Self { data: self.data, rows: self.columns, columns: self.rows }
+    }
+
+    /// The matrix from row `i` on.
+    pub(crate) fn below(self, i: usize) -> Self {
+        Self { data: &self.data[i * self.rows..], ..self }
     }
 
     pub(crate) fn check(&self, rows: usize, columns: usize) {
@@ -59,7 +63,7 @@ impl<T: Float> Onto<'_, T> {
 }
 
 /// Nanoseconds that a million multiply-adds take on one core: 2 MFLOP at about 100 GFLOP/s.
-const NS_PER_MEGA: f64 = 20_000.0;
+pub(crate) const NS_PER_MEGA: f64 = 20_000.0;
 /// A packed `B` pays for itself from this many rows of `A` on.
 const PACK_FROM_ROWS: usize = 256;
 /// Rows of `A` that share a block of `B`, at most; up to a quarter more are not cut for that reason.
@@ -75,15 +79,25 @@ const SMALL: usize = 64 * 64;
 const LAID: [usize; 2] = [2 * LARGE - 1, LARGE];
 const LAID_CUTS: usize = 3;
 
+/// What is done to each element of a product while it is still in the caches: called once for each, for pieces of rows
+/// of `C`, with the place in `C` where the piece begins.
+pub(crate) type Finish<'a, T> = Option<&'a (dyn Fn(usize, &mut [T]) + Sync)>;
+
 /// `C = onto + A · B`; `A` is `[m, k]`, `B` is `[k, n]`, `C` is row-major `[m, n]`.
 ///
 /// The bits of the result depend on the sizes and the level of [`Simd`], not on the number of threads.
-pub(crate) fn product<T: Float>(
+pub(crate) fn product<T: Float>(size: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>, c: &mut [T], onto: Onto<'_, T>) {
+    finished_product(size, a, b, c, onto, None);
+}
+
+/// As [`product`], then `finish`.
+pub(crate) fn finished_product<T: Float>(
     [m, k, n]: [usize; 3],
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
     c: &mut [T],
     onto: Onto<'_, T>,
+    finish: Finish<'_, T>,
 ) {
     a.check(m, k);
     b.check(k, n);
@@ -92,31 +106,33 @@ pub(crate) fn product<T: Float>(
     if m * n == 0 {
         return;
     }
-    if suits([m, k, n], a, b) {
-        return dots([m, k, n], a, b, onto, c, false);
-    }
-    if T::DTYPE != DType::F32 || simd() == Simd::Plain {
-        return library_product([m, k, n], a, b, c, onto);
-    }
-    if b.columns == 1 {
-        return tiled_product([m, k, n], a, b, c, onto);
-    }
-    // B's rows are not contiguous. Either pack B, or compute Cᵀ = Bᵀ · Aᵀ and pack Aᵀ if need be: whichever moves less.
+    // B's rows may not be contiguous. Then either pack B, or compute Cᵀ = Bᵀ · Aᵀ and pack Aᵀ if need be: whichever
+    // moves less.
     let swapped_cost = 2 * m * n + if a.rows == 1 { 0 } else { m * k };
-    if n * k <= swapped_cost {
-        return tiled_product([m, k, n], a, b, c, onto);
-    }
-    let mut transposed = Tensor::scratch::<T>(Shape::from([n, m]));
-    let out = transposed.own_slice::<T>();
-    tiled_product([n, k, m], b.transpose(), a.transpose(), out, Onto::Nothing);
-    let out = &*out;
-    par::rows(c, n, n as f64, |first, rows| {
-        for (i, row) in rows.chunks_mut(n).enumerate() {
-            for (j, c) in row.iter_mut().enumerate() {
-                *c = onto.start(*c, j) + out[j * m + first + i];
+    if k == 0 {
+        c.iter_mut().enumerate().for_each(|(i, c)| *c = onto.start(*c, i % n));
+    } else if suits([m, k, n], a, b) {
+        dots([m, k, n], a, b, onto, c, false);
+    } else if T::DTYPE != DType::F32 || simd() == Simd::Plain {
+        library_product([m, k, n], a, b, c, onto);
+    } else if b.columns == 1 || n * k <= swapped_cost {
+        return tiled_product([m, k, n], a, b, c, onto, finish);
+    } else {
+        let mut transposed = Tensor::scratch::<T>(Shape::from([n, m]));
+        let out = transposed.own_slice::<T>();
+        tiled_product([n, k, m], b.transpose(), a.transpose(), out, Onto::Nothing, None);
+        let out = &*out;
+        par::rows(c, n, n as f64, |first, rows| {
+            for (i, row) in rows.chunks_mut(n).enumerate() {
+                for (j, c) in row.iter_mut().enumerate() {
+                    *c = onto.start(*c, j) + out[j * m + first + i];
+                }
             }
-        }
-    });
+        });
+    }
+    if let Some(finish) = finish {
+        par::rows(c, n, n as f64 * 0.5, |first, rows| finish(first * n, rows));
+    }
 }
 
 /// `C = A · B`, or `C += A · B` if `accumulate`, in this thread and without packing: for blocks that fit the caches.
@@ -129,12 +145,29 @@ pub(crate) fn block_product<T: Float>(
     c_stride: usize,
     accumulate: bool,
 ) {
+    assert!(m * n == 0 || (m - 1) * c_stride + n <= c.len(), "C lies in its slice");
+    // SAFETY: by the assertion, and because C is borrowed here alone.
+    unsafe { block_product_at([m, k, n], a, b, c.as_mut_ptr(), c_stride, accumulate) };
+}
+
+/// As [`block_product`], with a `C` between whose rows others may work.
+///
+/// # Safety
+/// `c` points to the first of `m` rows of `n` elements that nobody else touches.
+pub(crate) unsafe fn block_product_at<T: Float>(
+    [m, k, n]: [usize; 3],
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    c: *mut T,
+    c_stride: usize,
+    accumulate: bool,
+) {
     if m * n == 0 {
         return;
     }
     a.check(m, k);
     b.check(k, n);
-    assert!(b.columns == 1 && (m - 1) * c_stride + n <= c.len(), "B has whole rows, and C lies in its slice");
+    assert!(b.columns == 1, "B has whole rows");
     let block = Block {
         rows: m,
         steps: k,
@@ -144,12 +177,12 @@ pub(crate) fn block_product<T: Float>(
         a_steps: Offsets::Stride(a.columns),
         b: b.data.as_ptr(),
         b_stride: b.rows,
-        c: c.as_mut_ptr(),
+        c,
         c_stride,
         start: if accumulate { Start::Sum } else { Start::Zero },
         ahead: None,
     };
-    // SAFETY: all elements lie in their slices by the assertions above, and C is borrowed here alone.
+    // SAFETY: A and B hold every element by their checks, the rest is the caller's promise.
     unsafe { block.run() };
 }
 
@@ -196,10 +229,14 @@ fn parts(tasks: usize, k: usize) -> usize {
 }
 
 /// The product by tiles, cut into tasks of rows × panels, and along the inner axis where those are few.
-fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>, c: &mut [T], onto: Onto<'_, T>) {
-    if k == 0 {
-        return c.iter_mut().enumerate().for_each(|(i, c)| *c = onto.start(*c, i % n));
-    }
+fn tiled_product<T: Float>(
+    [m, k, n]: [usize; 3],
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    c: &mut [T],
+    onto: Onto<'_, T>,
+    finish: Finish<'_, T>,
+) {
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
     let [rows, group] = shares::<T>([m, k, n], gathers(a, k), b.columns != 1);
@@ -234,6 +271,13 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
         // SAFETY: `check` has shown that A and B hold every element, and tasks own disjoint blocks of C (of one partial
         // C each).
         unsafe { panels.multiply(count, a, p0..p0 + group, cut * k / cuts..(cut + 1) * k / cuts, n, c, onto) };
+        if let Some(finish) = finish.filter(|_| cuts == 1) {
+            let columns = p0 * width..((p0 + group) * width).min(n);
+            for start in (i0..i0 + count).map(|i| i * n + columns.start) {
+                // SAFETY: as above.
+                finish(start, unsafe { target.slice(start, columns.len()) });
+            }
+        }
     });
     if let Some(mut partial) = partial {
         let partial = Shared::new(partial.own_slice::<T>());
@@ -246,109 +290,12 @@ fn tiled_product<T: Float>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_
                     sum.iter_mut().zip(part(cut)).for_each(|(sum, x)| *sum += *x);
                 }
                 row.iter_mut().zip(sum).enumerate().for_each(|(j, (c, sum))| *c = onto.start(*c, j) + *sum);
+                if let Some(finish) = finish {
+                    finish((first + i) * n, row);
+                }
             }
         });
     }
-}
-
-/// A right operand that many products share: it is packed once.
-pub(crate) struct Right<'a, T> {
-    size: [usize; 2],
-    b: Matrix<'a, T>,
-    packed: Option<Tensor>,
-    /// Whether each product shares out its columns, because nothing else runs beside it.
-    alone: bool,
-}
-
-impl<'a, T: Float> Right<'a, T> {
-    /// `B` of `[k, n]`, for so many products; `alone` says that they do not run beside one another.
-    pub(crate) fn new([k, n]: [usize; 2], b: Matrix<'a, T>, products: usize, alone: bool) -> Self {
-        b.check(k, n);
-        let pays = products > 1 && k * n > 0 && T::DTYPE == DType::F32 && simd() != Simd::Plain;
-        Self { size: [k, n], b, packed: pays.then(|| pack(k, n, b)), alone }
-    }
-
-    /// `C = onto + A · B`, with `A` of `[m, k]`.
-    pub(crate) fn multiply(&self, m: usize, a: Matrix<'_, T>, c: &mut [T], onto: Onto<'_, T>) {
-        let [k, n] = self.size;
-        let Some(packed) = &self.packed else { return product([m, k, n], a, self.b, c, onto) };
-        a.check(m, k);
-        assert_eq!(c.len(), m * n, "C is [m, n]");
-        assert!(!matches!(onto, Onto::Row(row) if row.len() != n), "a row of C");
-        if m == 0 {
-            return;
-        }
-        let (panels, count) = (Panels::packed(packed.slice_of(), k), n.div_ceil(panel_width::<T>()));
-        let shared = Shared::new(c);
-        let group = if self.alone { (1_000_000 / (k * m * panel_width::<T>())).clamp(1, count) } else { count };
-        par::tasks(count.div_ceil(group), NS_PER_MEGA * 1e-6 * (m * k * n) as f64, |task| {
-            let some = task * group..(task + 1) * group;
-            // SAFETY: A and B hold every element by their checks, C by the assertion; tasks own disjoint columns of C.
-            unsafe { panels.multiply(m, a, some, 0..k, n, shared.start(), onto) };
-        });
-    }
-}
-
-/// The product by `matrixmultiply`, in parallel over blocks of rows.
-fn library_product<T: Float>(
-    [m, k, n]: [usize; 3],
-    a: Matrix<'_, T>,
-    b: Matrix<'_, T>,
-    c: &mut [T],
-    onto: Onto<'_, T>,
-) {
-    if let Onto::Row(row) = onto {
-        c.chunks_exact_mut(n).for_each(|c| c.copy_from_slice(row));
-    }
-    let beta = if matches!(onto, Onto::Nothing) { 0.0 } else { 1.0 };
-    let per_row = NS_PER_MEGA * 2e-6 * (k * n) as f64;
-    let rows = ((200_000.0 / per_row.max(1.0)) as usize).clamp(8, m.max(8)); // fewer, larger pieces: each packs all of B
-    let shared = Shared::new(c);
-    par::tasks(m.div_ceil(rows), per_row * rows as f64, |task| {
-        let i0 = task * rows;
-        let count = rows.min(m - i0);
-        // SAFETY: blocks of rows do not overlap.
-        let c = unsafe { shared.slice(i0 * n, count * n) };
-        let a_start = a.data.as_ptr().wrapping_add(i0 * a.rows);
-        let [ra, ca, rb, cb, rc] = [a.rows, a.columns, b.rows, b.columns, n].map(|stride| stride as isize);
-        // SAFETY: `check` has shown that A and B hold every element; `T` is what its DTYPE says.
-        unsafe {
-            match T::DTYPE {
-                DType::F32 => matrixmultiply::sgemm(
-                    count,
-                    k,
-                    n,
-                    1.0,
-                    a_start.cast(),
-                    ra,
-                    ca,
-                    b.data.as_ptr().cast(),
-                    rb,
-                    cb,
-                    beta as f32,
-                    c.as_mut_ptr().cast(),
-                    rc,
-                    1,
-                ),
-                _ => matrixmultiply::dgemm(
-                    count,
-                    k,
-                    n,
-                    1.0,
-                    a_start.cast(),
-                    ra,
-                    ca,
-                    b.data.as_ptr().cast(),
-                    rb,
-                    cb,
-                    beta,
-                    c.as_mut_ptr().cast(),
-                    rc,
-                    1,
-                ),
-            }
-        }
-    });
 }
 
 #[cfg(test)]
@@ -430,6 +377,30 @@ mod tests {
         }
     }
 
+    /// Every way through gives each element to `finish` once, with its place.
+    #[test]
+    fn every_element_is_finished_once() {
+        let sizes =
+            [[3, 4, 5], [1, 600, 500], [70, 0, 33], [40, 9, 300], [100, 700, 90], [5, 5000, 40], [300, 33, 200]];
+        for [m, k, n] in sizes.into_iter().take(if cfg!(miri) { 4 } else { 7 }) {
+            for transposed in [[false, false], [false, true], [true, false], [true, true]] {
+                let whole = |len: usize, by: usize| (0..len).map(|i| ((i * by) % 7) as f32 - 3.0).collect::<Vec<_>>();
+                let (a, b) = (whole(m * k, 31), whole(k * n, 53));
+                let a = Matrix::new(&a, if transposed[0] { m } else { k }, transposed[0]);
+                let b = Matrix::new(&b, if transposed[1] { k } else { n }, transposed[1]);
+                let (mut plain, mut finished) = (whole(m * n, 5), whole(m * n, 5));
+                product([m, k, n], a, b, &mut plain, Onto::Itself);
+                let finish =
+                    |start: usize, c: &mut [f32]| c.iter_mut().zip(start..).for_each(|(c, at)| *c += at as f32);
+                finished_product([m, k, n], a, b, &mut finished, Onto::Itself, Some(&finish));
+                assert!(
+                    finished.iter().zip(&plain).enumerate().all(|(at, (found, plain))| *found == plain + at as f32),
+                    "{m} × {k} × {n}, {transposed:?}"
+                );
+            }
+        }
+    }
+
     /// What has 16 million multiply-adds and more, and is no thin strip, makes work for several threads.
     #[test]
     fn large_products_are_cut() {
@@ -444,27 +415,6 @@ mod tests {
                         let enough = tasks * cuts >= LAID_CUTS || m * n * k < 1 << 24 || m.min(n) < 64;
                         assert!(enough, "{m} × {k} × {n}, {gathers}, {turns}: {tasks} tasks, {cuts} cuts");
                     }
-                }
-            }
-        }
-    }
-
-    #[test]
-    #[cfg(not(miri))]
-    fn a_shared_right_operand_gives_the_same_product() {
-        let mut rng = Rng::new(3);
-        for [m, k, n] in [[16, 300, 70], [3, 40, 33], [5, 1, 1]] {
-            let [a, b] =
-                [m * k, k * n].map(|len| Tensor::normal([len], 0.0f32, 1.0, &mut rng).to_vec::<f32>().unwrap());
-            for transposed in [false, true] {
-                let (a, b) = (Matrix::new(&a, k, false), Matrix::new(&b, if transposed { k } else { n }, transposed));
-                let mut want = vec![1.0f32; m * n];
-                product([m, k, n], a, b, &mut want, Onto::Itself);
-                for (products, alone) in [(1, false), (9, false), (9, true)] {
-                    let mut c = vec![1.0f32; m * n];
-                    Right::new([k, n], b, products, alone).multiply(m, a, &mut c, Onto::Itself);
-                    let near = c.iter().zip(&want).all(|(c, want)| (c - want).abs() <= k as f32 * f32::EPSILON * 8.0);
-                    assert!(near, "{m} × {k} × {n}, {transposed}, {products}");
                 }
             }
         }

@@ -20,6 +20,18 @@ impl Var {
             .done()
     }
 
+    /// [`add`](Self::add) to a value that the caller needs no more: if nobody else has it and the shapes are the same, the
+    /// sum takes its memory.
+    pub fn add_to(&self, mut other: Var) -> Result<Var> {
+        let watched = [self, &other].into_iter().filter_map(Var::pass).any(|pass| pass.watch().is_some());
+        let same = self.shape() == other.shape() && self.dtype() == other.dtype() && self.dtype().is_float();
+        if watched || !same || !other.value.is_unique() {
+            return self.add(&other);
+        }
+        other.value.accumulate(self.value())?;
+        record("add", other.value().clone()).pull(self, Ok).pull(&other, Ok).done()
+    }
+
     /// `self − other`, broadcasting.
     pub fn sub(&self, other: &Var) -> Result<Var> {
         let (a, b) = (self.shape(), other.shape());

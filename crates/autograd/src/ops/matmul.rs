@@ -1,8 +1,8 @@
 //! Matrix products.
 
 use crate::joint::record_biased;
-use crate::{Result, Var, record};
-use maplet_tensor::{Activation, Shape, Tensor, Trans};
+use crate::{Result, Var, record, record_fused};
+use maplet_tensor::{Activation, Bend, Hidden, Shape, Tensor, Trans};
 
 impl Var {
     /// The matrix product over the last two axes; the axes before them are broadcast.
@@ -51,9 +51,11 @@ impl Var {
     /// Sizes that do not fit.
     pub fn linear(&self, weight: &Var, bias: Option<&Var>, activation: Activation) -> Result<Var> {
         let y = self.value().linear(weight.value(), bias.map(Var::value), activation)?;
-        let (x, w, output) = (self.value().clone(), weight.value().clone(), y.clone());
+        let (x, w, shape) = (self.value().clone(), weight.value().clone(), y.shape());
+        let bent = (activation != Activation::Identity).then(|| y.clone());
         let kernel = move |dy: Tensor, want: [bool; 3]| {
-            let dz = output.activation_grad(&dy, activation)?.reshape(rows(output.shape()))?;
+            let dz = if let Some(y) = &bent { y.activation_grad(&dy, activation)? } else { dy };
+            let dz = dz.reshape(rows(shape))?;
             let dx = want[0].then(|| dz.matmul(&w)?.reshape(x.shape())).transpose()?;
             let dw = want[1].then(|| dz.matmul_with(&x.reshape(rows(x.shape()))?, Trans { a: true, b: false }));
             let db = want[2].then(|| dz.sum(0, false)).transpose()?;
@@ -65,6 +67,52 @@ impl Var {
             y.activated(activation)?.reshape(x.shape().with_size(x.rank() - 1, weight.shape()[0]))
         };
         record_biased("linear", y, [self, weight], bias, kernel, twin)
+    }
+
+    /// Two dense layers with an activation between them, in one op: `linear(bend(linear(self)))`; a pair for each
+    /// layer. The activation and its slope are computed as the first product ends, and the gradient is multiplied by
+    /// the slope as the second's does.
+    ///
+    /// # Shapes
+    /// `self: [.., in]`, weights `[hidden, in]` and `[out, hidden]`, biases `[hidden]` and `[out]` → `[.., out]`
+    ///
+    /// # Errors
+    /// Sizes that do not fit.
+    pub fn feed_forward(&self, weights: [&Var; 2], biases: [Option<&Var>; 2], bend: Bend) -> Result<Var> {
+        let none = Var::from(Tensor::zeros([0], self.dtype()));
+        let inputs = [self, weights[0], weights[1], biases[0].unwrap_or(&none), biases[1].unwrap_or(&none)];
+        let given = biases.map(|bias| bias.is_some());
+        let twin = move |[x, first, second, first_bias, second_bias]: [Var; 5]| {
+            let z = x.linear(&first, given[0].then_some(&first_bias), Activation::Identity)?;
+            let hidden = match bend {
+                Bend::Relu => z.relu(),
+                Bend::Gelu => z.gelu(),
+            };
+            hidden.linear(&second, given[1].then_some(&second_bias), Activation::Identity)
+        };
+        if !inputs.iter().any(|x| x.is_recorded()) {
+            return twin(inputs.map(Var::clone)); // nobody will ask for slopes
+        }
+        let [x, first, second, first_bias, second_bias] = inputs.map(|x| x.value().clone());
+        let hidden = Hidden::new(&x, &first, given[0].then_some(&first_bias), bend)?;
+        let y = hidden.output.linear(&second, given[1].then_some(&second_bias), Activation::Identity)?;
+        let kernel = move |dy: Tensor, want: [bool; 5]| {
+            let matrix = |x: &Tensor| x.reshape(rows(x.shape()));
+            let product = |dy: &Tensor, x: &Tensor| dy.matmul_with(&matrix(x)?, Trans { a: true, b: false });
+            let dz = (want[0] || want[1] || want[3]).then(|| matrix(&hidden.grad(&dy, &second)?)).transpose()?;
+            let dy = matrix(&dy)?;
+            let of_dz = |wanted: bool, grad: &dyn Fn(&Tensor) -> maplet_tensor::Result<Tensor>| {
+                dz.as_ref().filter(|_| wanted).map(grad).transpose()
+            };
+            Ok([
+                of_dz(want[0], &|dz| dz.matmul(&first)?.reshape(x.shape()))?,
+                of_dz(want[1], &|dz| product(dz, &x))?,
+                want[2].then(|| product(&dy, &hidden.output)).transpose()?,
+                of_dz(want[3], &|dz| dz.sum(0, false))?,
+                want[4].then(|| dy.sum(0, false)).transpose()?,
+            ])
+        };
+        record_fused("feed_forward", y, inputs, kernel, twin)
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for [a, b] in shapes {
         let (a, b, base, exponent) = (sample(a), other(b), positive(a), other(b));
         cases.push(Case::new("add", &[&a, &b], |x| x[0].add(&x[1])));
+        cases.push(Case::new("add_to", &[&a, &b], |x| x[0].add_to(x[1].mul_scalar(2.0))));
         cases.push(Case::new("sub", &[&a, &b], |x| x[0].sub(&x[1])));
         cases.push(Case::new("mul", &[&a, &b], |x| x[0].mul(&x[1])));
         cases.push(Case::new("div", &[&a, &b], |x| x[0].div(&x[1])));

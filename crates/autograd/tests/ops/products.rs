@@ -1,7 +1,7 @@
 //! Matrix products and linear maps.
 
 use super::table::{Case, other, sample};
-use maplet_autograd::{Activation, Trans};
+use maplet_autograd::{Activation, Bend, Trans};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = vec![
@@ -21,6 +21,16 @@ pub(crate) fn cases() -> Vec<Case> {
         let (x, w, b) = (sample(&[2, 2, 3]), sample(&[4, 3]), sample(&[4]));
         cases.push(Case::new("linear", &[&x, &w, &b], move |x| x[0].linear(&x[1], Some(&x[2]), activation)));
         cases.push(Case::new("linear", &[&x, &w], move |x| x[0].linear(&x[1], None, activation)));
+    }
+    for bend in [Bend::Relu, Bend::Gelu] {
+        let (x, first, second) = (sample(&[2, 2, 3]), sample(&[4, 3]), sample(&[2, 4]));
+        let (first_bias, second_bias) = (sample(&[4]), other(&[2]));
+        cases.push(Case::new("feed_forward", &[&x, &first, &second], move |x| {
+            x[0].feed_forward([&x[1], &x[2]], [None; 2], bend)
+        }));
+        cases.push(Case::new("feed_forward", &[&x, &first, &second, &first_bias, &second_bias], move |x| {
+            x[0].feed_forward([&x[1], &x[2]], [Some(&x[3]), Some(&x[4])], bend)
+        }));
     }
     cases
 }

@@ -2,7 +2,7 @@
 
 use crate::dtype::dispatch_float;
 use crate::par::{self, Shared};
-use crate::product::{Matrix, Onto, product};
+use crate::product::{Finish, Matrix, Onto, finished_product, product};
 use crate::simd::vectorized;
 use crate::{Error, Float, Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,15 @@ impl Tensor {
     /// # Errors
     /// Shapes that do not fit, types that differ or are not float.
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
+        let shape = self.linear_shape(weight, bias)?;
+        dispatch_float!(self.dtype(), "linear", T => Ok(match activation {
+            Activation::Identity => self.linear_with::<T>(shape, weight, bias, None),
+            activation => self.linear_with(shape, weight, bias, Some(&|_, y: &mut [T]| finish(y, activation))),
+        }))
+    }
+
+    /// The shape of the dense layer's output.
+    pub(super) fn linear_shape(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Shape> {
         let [out_features, in_features] = weight.dims("linear")?;
         self.same_dtype("linear", weight)?;
         let shape = self.shape();
@@ -106,18 +115,25 @@ impl Tensor {
             self.same_dtype("linear", bias)?;
             check_bias("linear", bias, out_features)?;
         }
-        let rows = shape[..shape.len() - 1].iter().product();
-        dispatch_float!(self.dtype(), "linear", T => Ok(Tensor::build(shape.with_size(shape.len() - 1, out_features), |out: &mut [T]| {
-            let x = Matrix::new(self.slice_of::<T>(), in_features, false);
-            let w = Matrix::new(weight.slice_of::<T>(), in_features, true);
+        Ok(shape.with_size(shape.len() - 1, out_features))
+    }
+
+    /// The dense layer, with an output of this shape, and what is done to it. `T` is the type of `self`.
+    pub(super) fn linear_with<T: Float>(
+        &self,
+        shape: Shape,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        finish: Finish<'_, T>,
+    ) -> Tensor {
+        let (x, weight) = (self.slice_of::<T>(), weight.slice_of::<T>());
+        let (in_features, out_features) = (self.shape()[shape.rank() - 1], shape[shape.rank() - 1]);
+        let rows = shape[..shape.rank() - 1].iter().product();
+        Tensor::build(shape, |out: &mut [T]| {
+            let (x, weight) = (Matrix::new(x, in_features, false), Matrix::new(weight, in_features, true));
             let onto = bias.map_or(Onto::Nothing, |bias| Onto::Row(bias.slice_of()));
-            product([rows, in_features, out_features], x, w, out, onto);
-            if activation != Activation::Identity {
-                par::rows(out, out_features.max(1), out_features as f64 * 0.1, |_, rows| {
-                    finish(rows, activation);
-                });
-            }
-        })))
+            finished_product([rows, in_features, out_features], x, weight, out, onto, finish);
+        })
     }
 
     /// The gradient before the activation of a fused operation, from its output (`self`) and `dy`.

@@ -21,6 +21,7 @@ mod sort;
 mod softmax;
 pub(crate) mod attention;
 pub(crate) mod matmul;
+pub(crate) mod hidden;
 pub(crate) mod conv;
 mod conv_weight;
 mod depthwise;

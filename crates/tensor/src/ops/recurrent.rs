@@ -10,7 +10,8 @@ use super::recurrence::{Cell, Recurrence, RecurrentWeights, Sizes, check};
 use crate::dtype::dispatch_float;
 use crate::math::Math;
 use crate::par::{self, Shared};
-use crate::product::{Matrix, Onto, Right, product};
+use crate::product::{Matrix, Onto, product};
+use crate::right::Right;
 use crate::{Float, Result, Shape, Tensor, Trans};
 
 /// What a recurrent layer made of its sequences, and what its adjoint needs.

@@ -1,10 +1,10 @@
 //! The backward loop of attention: scores are computed again, block by block, from the logarithms of their sums.
 
 use super::kernel::{KEYS, Kernel, QUERIES, Tile, scratch, turn_rows};
-use super::rows::{AttentionMath, row_products, weigh};
+use super::rows::{AttentionMath, copy_row, row_products, weigh};
 use super::{Place, Plan};
 use crate::par::{self, Shared};
-use crate::product::{Matrix, block_product};
+use crate::product::{Matrix, block_product, block_product_at};
 use crate::scratch::pieces;
 use crate::{Shape, Tensor};
 use std::ops::Range;
@@ -58,10 +58,10 @@ impl<T: AttentionMath> Kernel<'_, T> {
             }
             for (i, grad, d) in [(1, &*dk, d), (2, &*dv, d_v)] {
                 let Some(out) = out(i) else { continue };
-                for (row, grad) in keys.clone().zip(grad.chunks_exact(d.max(1))) {
-                    let at = places[i].of([kv_head / (heads / group), kv_head % (heads / group), row]);
+                let at = places[i].of([kv_head / (heads / group), kv_head % (heads / group), keys.start]);
+                for (row, grad) in grad.chunks_exact(d.max(1)).enumerate() {
                     // SAFETY: each row of a head of keys belongs to one task.
-                    unsafe { out.slice(at, d) }.copy_from_slice(grad);
+                    copy_row(unsafe { out.slice(at + row * places[i].row, d) }, grad);
                 }
             }
         });
@@ -99,9 +99,9 @@ impl<T: AttentionMath> Backward<'_, '_, T> {
         let kernel = self.kernel;
         let Plan { t_q, t_k, d, d_v, .. } = *kernel.plan;
         let block = QUERIES * KEYS;
-        let sizes = [QUERIES * d, QUERIES * d_v, block, block, kernel.mask_memory(), QUERIES * d, 2 * QUERIES];
+        let sizes = [QUERIES * d, QUERIES * d_v, block, block, kernel.mask_memory(), 2 * QUERIES];
         let mut memory = scratch::<T>(&sizes);
-        let [turned, dy_turned, weights, slopes, masks, dq, state] = pieces(memory.own_slice::<T>(), sizes);
+        let [turned, dy_turned, weights, slopes, masks, state] = pieces(memory.own_slice::<T>(), sizes);
         let [logs, along] = pieces(state, [QUERIES; 2]);
         for q0 in (0..t_q).step_by(QUERIES) {
             let mut tile = kernel.tile(head, q0);
@@ -117,8 +117,8 @@ impl<T: AttentionMath> Backward<'_, '_, T> {
                 // A query that looks at nothing: each of its scores is −∞, whose exponential is 0 as it should.
                 logs[i] = if log == T::LEAST { T::zero() } else { log };
             }
-            row_products(along, dy_rows.data, y_rows.data, y_rows.rows, [queries, d_v]);
-            dq.fill(T::zero());
+            row_products(&mut along[..queries], dy_rows.data, y_rows.data, y_rows.rows, d_v);
+            let dq = dq_out.map(|(out, place)| (out, place.of(kernel.plan.index(head, q0)), place.row));
             let end = self.keys.end.min(kernel.seen(tile));
             for k0 in (self.keys.start..end).step_by(KEYS) {
                 (tile.k0, tile.keys) = (k0, KEYS.min(end - k0));
@@ -128,25 +128,38 @@ impl<T: AttentionMath> Backward<'_, '_, T> {
                 let dy_columns = Matrix { data: dy_turned, rows: width, columns: 1 };
                 block_product([tile.keys, d_v, width], v_rows, dy_columns, slopes, width, false);
                 let first = kernel.first_weight(tile);
-                weigh(weights, slopes, logs, along, kernel.scale, kernel.drop, first, t_k, width);
+                weigh(weights, slopes, logs, along, kernel.scale, kernel.drop, first, t_k, width, kernel.looks(tile));
 
-                let by_key = |data| Matrix { data, rows: width, columns: 1 };
-                let at = k0 - self.keys.start;
-                if self.want[2] {
-                    block_product([tile.keys, queries, d_v], by_key(weights), dy_rows, &mut dv[at * d_v..], d_v, true);
+                for (some, i) in kernel.looked_at(tile) {
+                    let at = k0 + some.start - self.keys.start;
+                    // Rows are keys, steps are the queries from `i` on.
+                    let from = some.start * width + i;
+                    if self.want[2] {
+                        let weights = Matrix { data: &weights[from..], rows: width, columns: 1 };
+                        let size = [some.len(), queries - i, d_v];
+                        block_product(size, weights, dy_rows.below(i), &mut dv[at * d_v..], d_v, true);
+                    }
+                    if self.want[1] {
+                        let slopes = Matrix { data: &slopes[from..], rows: width, columns: 1 };
+                        let size = [some.len(), queries - i, d];
+                        block_product(size, slopes, rows.below(i), &mut dk[at * d..], d, true);
+                    }
                 }
-                if self.want[1] {
-                    block_product([tile.keys, queries, d], by_key(slopes), rows, &mut dk[at * d..], d, true);
-                }
-                if self.want[0] {
-                    let by_query = Matrix { data: slopes, rows: 1, columns: width };
-                    block_product([queries, tile.keys, d], by_query, k_rows, dq, d, true);
+                let Some((out, start, stride)) = dq else { continue };
+                for (some, keys) in kernel.lookers(tile) {
+                    let by_query = Matrix { data: &slopes[some.start..], rows: 1, columns: width };
+                    let to = out.start().wrapping_add(start + some.start * stride);
+                    // SAFETY: each row of a head, in each part, belongs to one task.
+                    unsafe {
+                        block_product_at([some.len(), keys, d], by_query, k_rows, to, stride, k0 > self.keys.start)
+                    };
                 }
             }
-            let Some((out, place)) = dq_out else { continue };
-            for (i, dq) in dq.chunks_exact(d.max(1)).take(queries).enumerate() {
-                // SAFETY: each row of a head, in each part, belongs to one task.
-                unsafe { out.slice(place.of(kernel.plan.index(head, q0 + i)), d) }.copy_from_slice(dq);
+            if let Some((out, start, stride)) = dq.filter(|_| end <= self.keys.start) {
+                for i in 0..queries {
+                    // SAFETY: as above.
+                    unsafe { out.slice(start + i * stride, d) }.fill(T::zero());
+                }
             }
         }
     }

@@ -5,15 +5,21 @@
 //! lanes of vectors, one query each, without a horizontal sum. Only queries (and `dy`) are transposed, once a block.
 
 use super::Plan;
-use super::rows::{AttentionMath, Dropout, LANES, drop_weights, exponentials, scale_rows};
+use super::rows::{
+    AttentionMath, Dropout, LANES, copy_row, drop_weights, exponentials, finish, hide, scale, scale_rows,
+};
 use crate::par::{self, Shared};
 use crate::product::{Matrix, block_product};
 use crate::scratch::pieces;
 use crate::turn::turn;
 use crate::{Shape, Tensor};
+use std::array::from_fn;
+use std::ops::Range;
 
 /// Queries that are worked on at once, one a lane: two vectors of AVX-512.
-pub(super) const QUERIES: usize = 32;
+pub(super) const QUERIES: usize = VECTORS * LANES;
+/// Vectors of queries in a block of them.
+pub(super) const VECTORS: usize = 2;
 /// Keys that are worked on at once: their scores, with the queries above, stay in the first-level cache.
 pub(super) const KEYS: usize = 128;
 /// A mask somewhere in memory: of `may` and `bias` one is empty.
@@ -96,7 +102,7 @@ impl<T: AttentionMath> Kernel<'_, T> {
                 (tile.k0, tile.keys) = (k0, KEYS.min(seen - k0));
                 let scores = &mut scores[..tile.keys * width];
                 self.scores(tile, turned, scores, masks);
-                exponentials(scores, greatest, totals, rescale, width);
+                exponentials(scores, greatest, totals, rescale, width, self.looks(tile));
                 if k0 > 0 {
                     scale_rows(&mut sum[..tile.queries * d_v], rescale, d_v);
                 }
@@ -104,20 +110,25 @@ impl<T: AttentionMath> Kernel<'_, T> {
                     drop_weights(scores, drop, self.first_weight(tile), t_k, width);
                 }
                 // Each output is a sum of values: rows are queries, steps are keys.
-                let weights = Matrix { data: scores, rows: 1, columns: width };
-                block_product([tile.queries, tile.keys, d_v], weights, self.rows(self.v, 2, tile, k0), sum, d_v, true);
-            }
-            for i in 0..tile.queries {
-                let at = self.plan.places[3].of(self.plan.index(head, q0 + i));
-                // SAFETY: each row of a head belongs to one task.
-                let (y, log) = unsafe { (y_out.slice(at, d_v), sums_out.slice(head * t_q + q0 + i, 1)) };
-                // Nothing seen: nothing said.
-                let share = if totals[i] == T::zero() { T::zero() } else { T::one() / totals[i] };
-                for (y, &sum) in y.iter_mut().zip(&sum[i * d_v..]) {
-                    *y = sum * share;
+                let values = self.rows(self.v, 2, tile, k0);
+                for (some, keys) in self.lookers(tile) {
+                    let weights = Matrix { data: &scores[some.start..], rows: 1, columns: width };
+                    let sum = &mut sum[some.start * d_v..];
+                    block_product([some.len(), keys, d_v], weights, values, sum, d_v, true);
                 }
-                log[0] = greatest[i] + totals[i].fast_ln();
             }
+            // What totals become are the logarithms.
+            finish(greatest, totals, rescale);
+            scale_rows(&mut sum[..tile.queries * d_v], rescale, d_v);
+            let place = self.plan.places[3];
+            let at = place.of(self.plan.index(head, q0));
+            for i in 0..tile.queries {
+                // SAFETY: each row of a head belongs to one task.
+                copy_row(unsafe { y_out.slice(at + i * place.row, d_v) }, &sum[i * d_v..]);
+            }
+            // SAFETY: as above.
+            let logs = unsafe { sums_out.slice(head * t_q + q0, tile.queries) };
+            logs.copy_from_slice(&totals[..tile.queries]);
         });
         (y, sums)
     }
@@ -146,6 +157,29 @@ impl<T: AttentionMath> Kernel<'_, T> {
         Matrix { data: data.get(place.of([sample, head, t])..).unwrap_or_default(), rows: place.row, columns: 1 }
     }
 
+    /// How many of the tile's keys each vector of its queries looks at: the first so many. Weights of others are never
+    /// computed.
+    pub(super) fn looks(&self, tile: Tile) -> [usize; VECTORS] {
+        let Tile { q0, k0, keys, .. } = tile;
+        let end = |first: usize, vector: usize| (first + q0 + (vector + 1) * LANES).saturating_sub(k0).min(keys);
+        from_fn(|vector| self.causal.map_or(keys, |first| end(first, vector)))
+    }
+
+    /// The tile's queries in groups with the number of keys that they look at.
+    pub(super) fn lookers(&self, tile: Tile) -> impl Iterator<Item = (Range<usize>, usize)> {
+        let looks = self.looks(tile);
+        let group = if looks[0] == tile.keys { QUERIES } else { LANES };
+        (0..tile.queries).step_by(group).map(move |i| (i..tile.queries.min(i + group), looks[(i + group - 1) / LANES]))
+    }
+
+    /// The tile's keys in groups with the first query that looks at them.
+    pub(super) fn looked_at(&self, tile: Tile) -> impl Iterator<Item = (Range<usize>, usize)> {
+        let looks = self.looks(tile);
+        let groups = (0..VECTORS)
+            .map(move |vector| (if vector == 0 { 0 } else { looks[vector - 1] }..looks[vector], vector * LANES));
+        groups.filter(move |(keys, i)| !keys.is_empty() && *i < tile.queries)
+    }
+
     /// The number of the tile's first weight among all.
     pub(super) fn first_weight(&self, tile: Tile) -> u64 {
         ((tile.head * self.plan.t_q + tile.q0) * self.plan.t_k + tile.k0) as u64
@@ -155,9 +189,7 @@ impl<T: AttentionMath> Kernel<'_, T> {
     pub(super) fn turn_queries(&self, tile: Tile, turned: &mut [T]) {
         let queries = self.rows(self.q, 0, tile, tile.q0);
         turn_rows(queries, tile, self.plan.d, turned);
-        for x in &mut turned[..self.plan.d * tile.width] {
-            *x *= self.scale;
-        }
+        scale(&mut turned[..self.plan.d * tile.width], self.scale);
     }
 
     /// The tile's scores `[keys, width]`, with the mask.
@@ -170,9 +202,9 @@ impl<T: AttentionMath> Kernel<'_, T> {
             add_mask(scores, mask, tile, masks);
         }
         if let Some(first) = self.causal {
-            for (k, row) in scores.chunks_exact_mut(width).enumerate() {
-                row[..(k0 + k).saturating_sub(first + q0).min(width)].fill(T::LEAST);
-            }
+            let seen_by_all = (first + q0 + 1).saturating_sub(k0);
+            let hidden = (k0 + seen_by_all).saturating_sub(first + q0);
+            hide(scores.get_mut(seen_by_all * width..).unwrap_or_default(), width, hidden);
         }
     }
 }

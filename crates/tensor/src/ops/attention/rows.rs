@@ -1,6 +1,7 @@
 //! Attention on the elements of a block of scores: exponentials, dropout, gradients; one query a lane.
 
-use crate::lanes::Lanewise;
+use super::kernel::VECTORS;
+use crate::lanes::{Job, Lanes, Lanewise};
 use crate::math::Math;
 use crate::ops::dropout::{drops, threshold};
 use crate::ops::moments::Dot;
@@ -65,17 +66,19 @@ fn vector<T: Copy>(x: &[T], at: usize) -> [T; LANES] {
 
 vectorized! {
     /// Scores to `e^(score − greatest)`, where the greatest may rise: then what was summed before shrinks by `rescale`.
+    /// Each vector of queries looks at so many of the rows.
     pub(super) fn exponentials<T: AttentionMath>(
         scores: &mut [T],
         greatest: &mut [T],
         totals: &mut [T],
         rescale: &mut [T],
         width: usize,
+        looks: [usize; VECTORS],
     ) {
-        for at in (0..width).step_by(LANES) {
+        for (at, looks) in (0..width).step_by(LANES).zip(looks) {
             let before = vector(greatest, at);
             let mut most = before;
-            for row in scores.chunks_exact(width) {
+            for row in scores.chunks_exact(width).take(looks) {
                 let row = vector(row, at);
                 for i in 0..LANES {
                     // May lose a NaN, whose exponential then makes the sum NaN all the same.
@@ -92,7 +95,7 @@ vectorized! {
                 rescale[at + i] = (before[i] - shift[i]).weight();
                 sum[i] *= rescale[at + i];
             }
-            for row in scores.chunks_exact_mut(width) {
+            for row in scores.chunks_exact_mut(width).take(looks) {
                 let row = &mut row[at..at + LANES];
                 for i in 0..LANES {
                     row[i] = (row[i] - shift[i]).weight();
@@ -116,6 +119,43 @@ vectorized! {
 }
 
 vectorized! {
+    pub(super) fn scale<T: AttentionMath>(x: &mut [T], by: T) {
+        x.iter_mut().for_each(|x| *x *= by);
+    }
+}
+
+vectorized! {
+    /// Hides so many of the first row's scores, and one more in each row after it.
+    pub(super) fn hide<T: AttentionMath>(scores: &mut [T], width: usize, hidden: usize) {
+        for (row, hidden) in scores.chunks_exact_mut(width).zip(hidden..) {
+            for (i, score) in row.iter_mut().enumerate() {
+                *score = if i < hidden { T::LEAST } else { *score };
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// The sums of exponentials to their logarithms; `shares` are their inverses, 0 where nothing was looked at.
+    pub(super) fn finish<T: AttentionMath>(greatest: &[T], totals: &mut [T], shares: &mut [T]) {
+        for ((total, share), &greatest) in totals.iter_mut().zip(shares).zip(greatest) {
+            *share = if *total == T::zero() { T::zero() } else { T::one() / *total };
+            *total = greatest + total.fast_ln();
+        }
+    }
+}
+
+/// The beginning of `from` to `to`, without the call that `copy_from_slice` would be for each short row.
+#[inline(always)]
+pub(super) fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
+    let from = &from[..to.len()];
+    let (to, to_rest) = to.as_chunks_mut::<LANES>();
+    let (from, from_rest) = from.as_chunks::<LANES>();
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
+}
+
+vectorized! {
     pub(super) fn drop_weights<T: AttentionMath>(weights: &mut [T], drop: Dropout<T>, first: u64, t_k: usize, width: usize) {
         for (k, row) in weights.chunks_exact_mut(width).enumerate() {
             for (i, weight) in row.iter_mut().enumerate() {
@@ -125,17 +165,29 @@ vectorized! {
     }
 }
 
-/// `Σ a · b` of each of so many rows of `width` elements, `stride` apart.
-pub(super) fn row_products<T: AttentionMath>(
-    out: &mut [T],
-    a: &[T],
-    b: &[T],
+/// `Σ a · b` of each of `out.len()` rows of `width` elements, `stride` apart.
+pub(super) fn row_products<T: AttentionMath>(out: &mut [T], a: &[T], b: &[T], stride: usize, width: usize) {
+    T::with_lanes(RowProducts { out, a, b, stride, width });
+}
+
+struct RowProducts<'a, T> {
+    out: &'a mut [T],
+    a: &'a [T],
+    b: &'a [T],
     stride: usize,
-    [count, width]: [usize; 2],
-) {
-    for (i, out) in out.iter_mut().enumerate().take(count) {
-        let row = i * stride..i * stride + width;
-        *out = T::from_f64(T::with_lanes(Dot(&a[row.clone()], &b[row])));
+    width: usize,
+}
+
+impl<T: AttentionMath> Job<T> for RowProducts<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes<Item = T>>(self) {
+        for (i, out) in self.out.iter_mut().enumerate() {
+            let row = i * self.stride..i * self.stride + self.width;
+            // SAFETY: the caller's promise.
+            *out = T::from_f64(unsafe { Dot(&self.a[row.clone()], &self.b[row]).run::<L>() });
+        }
     }
 }
 
@@ -151,11 +203,12 @@ vectorized! {
         first: u64,
         t_k: usize,
         width: usize,
+        looks: [usize; VECTORS],
     ) {
-        for at in (0..width).step_by(LANES) {
+        for (at, looks) in (0..width).step_by(LANES).zip(looks) {
             let (logs, along) = (vector(logs, at), vector(along, at));
             let rows = weights.chunks_exact_mut(width).zip(slopes.chunks_exact_mut(width));
-            for (k, (weights, slopes)) in rows.enumerate() {
+            for (k, (weights, slopes)) in rows.enumerate().take(looks) {
                 let (weights, slopes) = (&mut weights[at..at + LANES], &mut slopes[at..at + LANES]);
                 let mut kept = [T::one(); LANES];
                 if let Some(drop) = drop {
