@@ -1,24 +1,20 @@
-//! The operands of a product as the tile reads them: `B` in panels, a transposed `A` in groups of rows.
+//! The right operand of a product as the tile reads it: in panels.
 
 use crate::Shape;
 use crate::dtype::Float;
 use crate::par::{self, Shared};
-use crate::product::{Matrix, Onto};
+use crate::product::{LINE, Matrix, Onto};
 use crate::simd::vectorized;
 use crate::tensor::Tensor;
-use crate::tile::{Ahead, Block, GROUP, Offsets, Start, panel_width};
+use crate::tile::{Ahead, Block, Offsets, Start, panel_width};
 use crate::turn::turn;
 use std::ops::Range;
 
 /// Steps along the inner axis before the sums go back to memory: a packed panel of them stays in the first cache.
 pub(crate) const DEPTH: usize = 256;
 
-/// The same where a transposed `A` is laid out too, so that a panel and two groups of rows fit there.
-const LAID_DEPTH: usize = 128;
-
-/// The widths of panels that are not [`GROUP`].
-const DOUBLE: usize = 2 * GROUP;
-const HALF: usize = GROUP / 2;
+/// The same where `A` is read across its rows, so that a panel stays there beside it.
+const ACROSS_DEPTH: usize = 128;
 
 /// `B` cut into panels of `width` columns, each `[k, width]`, the last one filled up with anything.
 pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
@@ -47,9 +43,9 @@ fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize
         let whole = from.len().checked_sub(width).map_or(0, |last| last / b.rows + 1).min(out.len() / width);
         let (out, rest) = out.split_at_mut(whole * width);
         match width {
-            GROUP => copy_rows(from, b.rows, out.as_chunks_mut::<GROUP>().0),
-            DOUBLE => copy_rows(from, b.rows, out.as_chunks_mut::<DOUBLE>().0),
-            _ => copy_rows(from, b.rows, out.as_chunks_mut::<HALF>().0),
+            32 => copy_rows(from, b.rows, out.as_chunks_mut::<32>().0),
+            16 => copy_rows(from, b.rows, out.as_chunks_mut::<16>().0),
+            _ => copy_rows(from, b.rows, out.as_chunks_mut::<8>().0),
         }
         for (row, t) in rest.chunks_mut(width).zip(whole..) {
             row[..count].copy_from_slice(&from[t * b.rows..][..count]);
@@ -115,28 +111,18 @@ impl<'a, T: Float> Panels<'a, T> {
         let loose = matches!(self, Self::Loose(_));
         let mut memory = loose.then(|| Tensor::scratch::<T>(Shape::from([DEPTH.min(steps.len()) * width])));
         let memory = memory.as_mut().map_or(&mut [][..], Tensor::own_slice::<T>);
-        // A transposed A is read across its rows: for several panels its columns are laid side by side first.
-        let mut gathered = (gathers(a, steps.len()) && panels.len() > 1)
-            .then(|| Tensor::scratch::<T>(Shape::from([m.next_multiple_of(GROUP) * LAID_DEPTH])));
-        let most = if gathered.is_some() { LAID_DEPTH } else { DEPTH };
+        let across = across(a, steps.len()) && panels.len() > 1;
+        let most = if across { ACROSS_DEPTH } else { DEPTH };
         for t0 in steps.clone().step_by(most) {
             let depth = most.min(steps.end - t0);
             let (first, last) = (t0 == steps.start, t0 + depth == steps.end);
-            let (a_from, a_rows, a_steps) = match &mut gathered {
-                Some(gathered) => {
-                    let out = gathered.own_slice::<T>();
-                    gather(&a.data[t0 * a.columns..], a.columns, [m, depth], out);
-                    (out.as_ptr(), Offsets::Groups(depth * GROUP), Offsets::Stride(GROUP))
-                }
-                None => (a.data[t0 * a.columns..].as_ptr(), Offsets::Stride(a.rows), Offsets::Stride(a.columns)),
-            };
             // The next block is asked for while this one is computed with, a line in each step of a tile: of A beside
             // the first panel; beside the others of B, two columns for each row of the tiles, so that the 8 rows of
             // AVX-512 ask for one line of 16.
             let ahead = |panel: usize| {
                 let column = panel.saturating_sub(1) * 2 * m;
                 match self {
-                    _ if gathered.is_none() || last => None,
+                    _ if !across || last => None,
                     _ if panel == 0 => {
                         let start = a.data[(t0 + depth) * a.columns..].as_ptr();
                         Some(Ahead { start, step: a.columns, row: 1 })
@@ -161,9 +147,9 @@ impl<'a, T: Float> Panels<'a, T> {
                     rows: m,
                     steps: depth,
                     columns,
-                    a: a_from,
-                    a_rows,
-                    a_steps,
+                    a: a.data[t0 * a.columns..].as_ptr(),
+                    a_rows: Offsets::Stride(a.rows),
+                    a_steps: Offsets::Stride(a.columns),
                     b,
                     b_stride,
                     c: c.wrapping_add(panel * width),
@@ -182,22 +168,7 @@ impl<'a, T: Float> Panels<'a, T> {
     }
 }
 
-/// Whether a product of so many steps lays blocks of `A` side by side: fewer do not pay for it.
-pub(crate) fn gathers<T>(a: Matrix<'_, T>, steps: usize) -> bool {
-    a.rows == 1 && a.columns > GROUP && steps >= 2 * DEPTH
-}
-
-/// Lays a block of a transposed `A`, whose element `[i, t]` is `from[t · stride + i]`, out as `[groups, steps, GROUP]`:
-/// the tile then reads it in the order of memory.
-fn gather<T: Float>(from: &[T], stride: usize, [m, depth]: [usize; 2], out: &mut [T]) {
-    for (group, out) in out.chunks_exact_mut(depth * GROUP).take(m.div_ceil(GROUP)).enumerate() {
-        let i = group * GROUP;
-        if i + GROUP <= m {
-            copy_rows(&from[i..], stride, out.as_chunks_mut::<GROUP>().0);
-            continue;
-        }
-        for (t, out) in out.chunks_exact_mut(GROUP).enumerate() {
-            out[..m - i].copy_from_slice(&from[t * stride + i..][..m - i]);
-        }
-    }
+/// Whether a product of so many steps, enough to pay for it, goes through an `A` across its rows block by block.
+pub(crate) fn across<T>(a: Matrix<'_, T>, steps: usize) -> bool {
+    a.rows == 1 && a.columns > LINE && steps >= 2 * DEPTH
 }

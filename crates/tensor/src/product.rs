@@ -2,10 +2,10 @@
 
 use crate::dtype::Float;
 use crate::library_product::library_product;
-use crate::panels::{Panels, gathers, pack};
+use crate::panels::{Panels, across, pack};
 use crate::par::{self, Shared};
 use crate::tensor::Tensor;
-use crate::tile::{Block, GROUP, Offsets, Start, panel_width, tile_rows};
+use crate::tile::{Block, Offsets, Start, panel_width, tile_rows};
 use crate::vector_product::{dots, suits};
 use crate::{DType, Shape, Simd, simd};
 
@@ -75,9 +75,11 @@ const MANY: usize = 32;
 const FEW: usize = 8;
 const LARGE: usize = 128 * 128;
 const SMALL: usize = 64 * 64;
-/// `LARGE` and `SMALL` where every task lays out both operands, and the inner axis can be cut so often.
-const LAID: [usize; 2] = [2 * LARGE - 1, LARGE];
-const LAID_CUTS: usize = 3;
+/// `FEW`, `LARGE` and `SMALL` where every task packs its part of `B`, and the inner axis can be cut so often.
+const ACROSS: [usize; 3] = [6, 4 * LARGE, LARGE];
+const ACROSS_CUTS: usize = 3;
+/// Rows are rounded up to whole cache lines of a transposed `A`.
+pub(crate) const LINE: usize = 16;
 
 /// What is done to each element of a product while it is still in the caches: called once for each, for pieces of rows
 /// of `C`, with the place in `C` where the piece begins.
@@ -186,34 +188,36 @@ pub(crate) unsafe fn block_product_at<T: Float>(
     unsafe { block.run() };
 }
 
-/// How many rows and panels a task takes; `gathers` says that it lays out `A`, `turns` that it packs a transposed `B`.
+/// How many rows and panels a task takes; `across` says that it reads `A` across its rows, `turns` that it packs a
+/// transposed `B`.
 ///
 /// What a task loads grows with its edges, what it computes with its area: so areas are as square and as large as the
-/// number of tasks allows; larger where both operands are laid out by every task. A long inner axis is cut before the
-/// areas are: then a thread lays out its own part of both operands.
-fn shares<T: Float>([m, k, n]: [usize; 3], gathers: bool, turns: bool) -> [usize; 2] {
+/// number of tasks allows; larger where every task packs its part of `B`. A long inner axis is cut before the areas are:
+/// then a thread loads its own part of both operands.
+fn shares<T: Float>([m, k, n]: [usize; 3], across: bool, turns: bool) -> [usize; 2] {
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
     if count == 1 {
         // A is what moves: few rows, whole, about a million multiply-adds; or more rows and some of the steps.
         let few = (1_000_000 / (k * width)).clamp(tile_rows::<T>(), ROWS).next_multiple_of(tile_rows::<T>());
-        return [if (gathers || turns) && cuts(k) >= FEW { few.max(ROWS / 2) } else { few }.min(m), 1];
+        return [if (across || turns) && cuts(k) >= FEW { few.max(ROWS / 2) } else { few }.min(m), 1];
     }
-    let mut rows = if m <= ROWS + ROWS / 4 { m } else { ROWS };
+    let long = across && cuts(k) >= ACROSS_CUTS;
+    let ([least, large, small], most) = if long { (ACROSS, 2 * ROWS) } else { ([FEW, LARGE, SMALL], ROWS) };
+    let mut rows = if m <= most + most / 4 { m } else { most };
     let mut group = count.min(PANELS);
-    let [large, small] = if gathers && cuts(k) >= LAID_CUTS { LAID } else { [LARGE, SMALL] };
     loop {
         let (tasks, area) = (m.div_ceil(rows) * count.div_ceil(group), rows * group * width);
-        let few = tasks * cuts(k) < FEW && area * k > 1_000_000 && area > small;
+        let few = tasks * cuts(k) < least && area * k > 1_000_000 && area > small;
         let many = tasks < MANY && area > large;
-        // Neither holds for one panel of `GROUP` rows: so there is an end.
+        // Neither holds for one panel of `LINE` rows: so there is an end.
         if !(few || many) {
             return [rows, group];
         }
         if group > 1 && group * width >= rows {
             group = group.div_ceil(2);
         } else {
-            rows = rows.div_ceil(2).next_multiple_of(GROUP);
+            rows = rows.div_ceil(2).next_multiple_of(LINE);
         }
     }
 }
@@ -239,16 +243,16 @@ fn tiled_product<T: Float>(
 ) {
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
-    let [rows, group] = shares::<T>([m, k, n], gathers(a, k), b.columns != 1);
+    let [rows, group] = shares::<T>([m, k, n], across(a, k), b.columns != 1);
     let grid = [m.div_ceil(rows), count.div_ceil(group)];
     let tasks = grid[0] * grid[1];
     // A grid of few tasks over a long inner axis is cut there too; the partial products are added in order.
     let cuts = parts(tasks, k);
     // A panel that one task alone needs is packed there, and never leaves the first cache; so are those beside an `A`
-    // that is laid out block by block, where the next block of both is asked for meanwhile.
-    let lays = gathers(a, k) && group > 1;
-    let packs = b.columns != 1 || m >= PACK_FROM_ROWS || lays;
-    let packed = (packs && grid[0] > 1 && !lays).then(|| pack(k, n, b));
+    // that is read across its rows, where the next block of both is asked for meanwhile.
+    let by_blocks = across(a, k) && group > 1;
+    let packs = b.columns != 1 || m >= PACK_FROM_ROWS || by_blocks;
+    let packed = (packs && grid[0] > 1 && !by_blocks).then(|| pack(k, n, b));
     let mut partial = (cuts > 1).then(|| Tensor::scratch::<T>(Shape::from([cuts, m, n])));
     let mut target = match &mut partial {
         Some(partial) => Shared::new(partial.own_slice::<T>()),
@@ -350,10 +354,10 @@ mod tests {
         }
     }
 
-    /// A transposed `A` over many steps, whose blocks are laid out: in whole numbers, whose sums are exact.
+    /// A transposed `A` over many steps: in whole numbers, whose sums are exact.
     #[test]
     #[cfg(not(miri))]
-    fn laid_out_products_are_exact() {
+    fn products_across_rows_are_exact() {
         for [m, k, n] in [[128, 2048, 128], [300, 1600, 70], [33, 515, 161], [17, 4100, 32], [130, 4500, 20]] {
             for b_transposed in [false, true] {
                 let whole = |len: usize, by: usize| (0..len).map(|i| ((i * by) % 7) as f32 - 3.0).collect::<Vec<_>>();
@@ -407,13 +411,13 @@ mod tests {
         for m in [1, 10, 32, 100, 128, 255, 512, 1280, 3000] {
             for n in [1, 10, 32, 33, 128, 161, 500, 2048] {
                 for k in [1, 27, 128, 500, 512, 1000, 1792, 2048, 4096, 5408, 60_000] {
-                    for [gathers, turns] in [[false, false], [true, false], [false, true], [true, true]] {
-                        let gathers = gathers && k >= 512;
-                        let [rows, group] = shares::<f32>([m, k, n], gathers, turns);
+                    for [across, turns] in [[false, false], [true, false], [false, true], [true, true]] {
+                        let across = across && k >= 512;
+                        let [rows, group] = shares::<f32>([m, k, n], across, turns);
                         let tasks = m.div_ceil(rows) * n.div_ceil(panel_width::<f32>()).div_ceil(group);
                         let cuts = parts(tasks, k);
-                        let enough = tasks * cuts >= LAID_CUTS || m * n * k < 1 << 24 || m.min(n) < 64;
-                        assert!(enough, "{m} × {k} × {n}, {gathers}, {turns}: {tasks} tasks, {cuts} cuts");
+                        let enough = tasks * cuts >= ACROSS_CUTS || m * n * k < 1 << 24 || m.min(n) < 64;
+                        assert!(enough, "{m} × {k} × {n}, {across}, {turns}: {tasks} tasks, {cuts} cuts");
                     }
                 }
             }

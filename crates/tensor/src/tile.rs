@@ -21,12 +21,7 @@ pub(crate) enum Offsets<'a> {
     Stride(usize),
     /// As listed.
     List(&'a [usize]),
-    /// Side by side in groups of [`GROUP`], which are so many elements apart.
-    Groups(usize),
 }
-
-/// Rows of `A` that lie side by side in a group: one cache line.
-pub(crate) const GROUP: usize = 16;
 
 impl Offsets<'_> {
     #[inline(always)]
@@ -35,7 +30,6 @@ impl Offsets<'_> {
             Self::Stride(stride) => i * stride,
             // SAFETY: the caller keeps `i` below the list's length.
             Self::List(list) => unsafe { *list.get_unchecked(i) },
-            Self::Groups(apart) => i / GROUP * apart + i % GROUP,
         }
     }
 }
@@ -84,14 +78,18 @@ pub(crate) struct Block<'a, T> {
     pub(crate) ahead: Option<Ahead<T>>,
 }
 
-/// What will be needed later: in step `t` of the tile whose first row is `r`, the line at `start[t · step + r · row]`
-/// is asked for.
+/// What will be needed later, in a block whose `A` is read across its rows, so that no processor guesses what comes: in
+/// step `t` of the tile whose first row is `r`, the line at `start[t · step + r · row]` is asked for, and what `A` has
+/// [`SOON`].
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead<T> {
     pub(crate) start: *const T,
     pub(crate) step: usize,
     pub(crate) row: usize,
 }
+
+/// Steps before an element of such an `A` is needed when it is asked for: more than the second cache takes to answer.
+const SOON: usize = 16;
 
 /// Columns that the kernel of this machine takes at once: the natural width of a packed panel of `B`.
 pub(crate) fn panel_width<T: Float>() -> usize {
@@ -180,7 +178,6 @@ unsafe fn run<L: Lanes, const R: usize, const LAST: usize, const V: usize>(
         match (block.a_steps, b_rows) {
             (Offsets::Stride(by), None) => panels::<L, R, LAST, V>(block, |t| t * by, |t| t * b_stride),
             (Offsets::List(at), None) => panels::<L, R, LAST, V>(block, |t| *at.get_unchecked(t), |t| t * b_stride),
-            (a @ Offsets::Groups(_), None) => panels::<L, R, LAST, V>(block, |t| a.get(t), |t| t * b_stride),
             (a, Some(b)) => panels::<L, R, LAST, V>(block, |t| a.get(t), |t| *b.get_unchecked(t)),
         }
     }
@@ -294,8 +291,12 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
         match block.ahead {
             // Worth a loop of its own in the tile that large products are made of.
             Some(Ahead { start, step, row: by }) if FULL && R * V > 8 => {
-                let start = start.wrapping_add(row * by);
-                let ask = |t: usize, _| fetch_near(start.wrapping_add(t * step));
+                let (start, first) = (start.wrapping_add(row * by), a[0]);
+                let apart = if let Offsets::Stride(apart) = block.a_steps { apart } else { 0 };
+                let ask = |t: usize, _| {
+                    fetch_near(start.wrapping_add(t * step));
+                    fetch(first.wrapping_add((t + SOON) * apart));
+                };
                 multiply(&mut sums, a, block.steps, at, load, ask);
             }
             // Hints pay for whole panels; a narrow one waits for its loads as it is. They ask for the next panel of a
