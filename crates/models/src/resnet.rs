@@ -161,7 +161,7 @@ impl Module for BasicBlock {
             Some((conv, norm)) => norm.forward(&conv.forward(x)?)?,
             None => x.clone(),
         };
-        Ok(y.add(&shortcut)?.relu())
+        Ok(shortcut.add_to(y)?.relu())
     }
 
     fn lower(&self, graph: &mut Graph, x: Value) -> maplet_nn_layers::Result<Option<Value>> {

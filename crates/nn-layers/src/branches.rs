@@ -164,7 +164,7 @@ impl Visit for Parallel {
 /// `a + b` of one shape: broadcasting here would hide a mistake.
 fn sum(op: &'static str, a: Var, b: &Var) -> Result<Var> {
     if a.shape() == b.shape() {
-        return Ok(a.add(b)?);
+        return Ok(b.add_to(a)?);
     }
     let what = format!("{} and {} cannot be added", a.shape(), b.shape());
     Err(Error::new(op, what, "make both of one shape, for instance with a projection"))
