@@ -192,8 +192,8 @@ pub(crate) unsafe fn block_product_at<T: Float>(
 /// transposed `B`.
 ///
 /// What a task loads grows with its edges, what it computes with its area: so areas are as square and as large as the
-/// number of tasks allows; larger where every task packs its part of `B`. A long inner axis is cut before the areas are:
-/// then a thread loads its own part of both operands.
+/// number of tasks allows; larger where every task packs its part of `B`. A long inner axis is cut before the areas
+/// are: then a thread loads its own part of both operands.
 fn shares<T: Float>([m, k, n]: [usize; 3], across: bool, turns: bool) -> [usize; 2] {
     let width = panel_width::<T>();
     let count = n.div_ceil(width);

@@ -20,8 +20,8 @@ impl Var {
             .done()
     }
 
-    /// [`add`](Self::add) to a value that the caller needs no more: if nobody else has it and the shapes are the same, the
-    /// sum takes its memory.
+    /// [`add`](Self::add) to a value that the caller needs no more: if nobody else has it and the shapes are the same,
+    /// the sum takes its memory.
     pub fn add_to(&self, mut other: Var) -> Result<Var> {
         let watched = [self, &other].into_iter().filter_map(Var::pass).any(|pass| pass.watch().is_some());
         let same = self.shape() == other.shape() && self.dtype() == other.dtype() && self.dtype().is_float();
