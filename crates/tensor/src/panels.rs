@@ -13,8 +13,12 @@ use std::ops::Range;
 /// Steps along the inner axis before the sums go back to memory: a packed panel of them stays in the first cache.
 pub(crate) const DEPTH: usize = 256;
 
-/// The same where `A` is read across its rows, so that a panel stays there beside it.
-const ACROSS_DEPTH: usize = 128;
+/// The same where `A` is read across its rows, `apart` elements from one step to the next: so few that what the tile
+/// reads of `A` stays there for the next tile, which reads the other halves of the same cache lines. Lines that are
+/// whole kilobytes apart fall into few of that cache's sets and do not stay; then `C` is at least moved less often.
+fn across_depth(apart: usize) -> usize {
+    if apart.is_multiple_of(256) { 128 } else { 64 }
+}
 
 /// `B` cut into panels of `width` columns, each `[k, width]`, the last one filled up with anything.
 pub(crate) fn pack<T: Float>(k: usize, n: usize, b: Matrix<'_, T>) -> Tensor {
@@ -112,7 +116,7 @@ impl<'a, T: Float> Panels<'a, T> {
         let mut memory = loose.then(|| Tensor::scratch::<T>(Shape::from([DEPTH.min(steps.len()) * width])));
         let memory = memory.as_mut().map_or(&mut [][..], Tensor::own_slice::<T>);
         let across = across(a, steps.len()) && panels.len() > 1;
-        let most = if across { ACROSS_DEPTH } else { DEPTH };
+        let most = if across { across_depth(a.columns) } else { DEPTH };
         for t0 in steps.clone().step_by(most) {
             let depth = most.min(steps.end - t0);
             let (first, last) = (t0 == steps.start, t0 + depth == steps.end);

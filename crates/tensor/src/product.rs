@@ -75,9 +75,10 @@ const MANY: usize = 32;
 const FEW: usize = 8;
 const LARGE: usize = 128 * 128;
 const SMALL: usize = 64 * 64;
-/// `FEW`, `LARGE` and `SMALL` where every task packs its part of `B`, and the inner axis can be cut so often.
-const ACROSS: [usize; 3] = [6, 4 * LARGE, LARGE];
-const ACROSS_CUTS: usize = 3;
+/// Elements of `C` that one task goes through block by block, at most: with their operands they stay in the second cache.
+const AREA: usize = 8 * LARGE;
+/// What a row or a column more costs a task, in elements of `C`: its operand must be loaded or packed.
+const EDGE: usize = 8;
 /// Rows are rounded up to whole cache lines of a transposed `A`.
 pub(crate) const LINE: usize = 16;
 
@@ -188,48 +189,70 @@ pub(crate) unsafe fn block_product_at<T: Float>(
     unsafe { block.run() };
 }
 
-/// How many rows and panels a task takes; `across` says that it reads `A` across its rows, `turns` that it packs a
-/// transposed `B`.
-///
-/// What a task loads grows with its edges, what it computes with its area: so areas are as square and as large as the
-/// number of tasks allows; larger where every task packs its part of `B`. A long inner axis is cut before the areas
-/// are: then a thread loads its own part of both operands.
-fn shares<T: Float>([m, k, n]: [usize; 3], across: bool, turns: bool) -> [usize; 2] {
-    let width = panel_width::<T>();
-    let count = n.div_ceil(width);
-    if count == 1 {
-        // A is what moves: few rows, whole, about a million multiply-adds; or more rows and some of the steps.
-        let few = (1_000_000 / (k * width)).clamp(tile_rows::<T>(), ROWS).next_multiple_of(tile_rows::<T>());
-        return [if (across || turns) && cuts(k) >= FEW { few.max(ROWS / 2) } else { few }.min(m), 1];
-    }
-    let long = across && cuts(k) >= ACROSS_CUTS;
-    let ([least, large, small], most) = if long { (ACROSS, 2 * ROWS) } else { ([FEW, LARGE, SMALL], ROWS) };
-    let mut rows = if m <= most + most / 4 { m } else { most };
-    let mut group = count.min(PANELS);
-    loop {
-        let (tasks, area) = (m.div_ceil(rows) * count.div_ceil(group), rows * group * width);
-        let few = tasks * cuts(k) < least && area * k > 1_000_000 && area > small;
-        let many = tasks < MANY && area > large;
-        // Neither holds for one panel of `LINE` rows: so there is an end.
-        if !(few || many) {
-            return [rows, group];
-        }
-        if group > 1 && group * width >= rows {
-            group = group.div_ceil(2);
+/// How a product is cut into tasks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Cut {
+    /// Rows of a task, and panels.
+    rows: usize,
+    group: usize,
+    /// Parts of the inner axis.
+    parts: usize,
+}
+
+impl Cut {
+    /// By the size alone; `moves` says that `A` is read across its rows or a transposed `B` packed.
+    ///
+    /// What a task loads grows with its edges, what it computes with its area: so areas are as square and as large as
+    /// the number of tasks allows. A long inner axis is cut before the areas are: then a thread loads its own part of
+    /// both operands.
+    fn by_size<T: Float>([m, k, n]: [usize; 3], moves: bool) -> Self {
+        let width = panel_width::<T>();
+        let count = n.div_ceil(width);
+        // The most parts that the inner axis may be cut into.
+        let cuts = (k / 512).max(1);
+        let [rows, group] = if count == 1 {
+            // A is what moves: few rows, whole, about a million multiply-adds; or more rows and some of the steps.
+            let few = (1_000_000 / (k * width)).clamp(tile_rows::<T>(), ROWS).next_multiple_of(tile_rows::<T>());
+            [if moves && cuts >= FEW { few.max(ROWS / 2) } else { few }.min(m), 1]
         } else {
-            rows = rows.div_ceil(2).next_multiple_of(LINE);
-        }
+            let mut rows = if m <= ROWS + ROWS / 4 { m } else { ROWS };
+            let mut group = count.min(PANELS);
+            loop {
+                let (tasks, area) = (m.div_ceil(rows) * count.div_ceil(group), rows * group * width);
+                let few = tasks * cuts < FEW && area * k > 1_000_000 && area > SMALL;
+                let many = tasks < MANY && area > LARGE;
+                // Neither holds for one panel of `LINE` rows: so there is an end.
+                if !(few || many) {
+                    break [rows, group];
+                }
+                if group > 1 && group * width >= rows {
+                    group = group.div_ceil(2);
+                } else {
+                    rows = rows.div_ceil(2).next_multiple_of(LINE);
+                }
+            }
+        };
+        let tasks = m.div_ceil(rows) * count.div_ceil(group);
+        Self { rows, group, parts: if tasks < FEW { (FEW / tasks).max(2).min(cuts) } else { 1 } }
     }
-}
 
-/// The most parts that an inner axis may be cut into.
-fn cuts(k: usize) -> usize {
-    (k / 512).max(1)
-}
-
-/// The parts it is cut into for so many tasks.
-fn parts(tasks: usize, k: usize) -> usize {
-    if tasks < FEW { (FEW / tasks).max(2).min(cuts(k)) } else { 1 }
+    /// Into equal shares for so many threads. The bits do not depend on it: each element is the same sum in every area.
+    fn by_threads<T: Float>([m, n]: [usize; 2], threads: usize) -> Self {
+        let width = panel_width::<T>();
+        let count = n.div_ceil(width);
+        let mut best = (usize::MAX, LINE, 2);
+        for group in (1..=count / 2).map(|across| count.div_ceil(across)) {
+            for rows in (1..=m.div_ceil(LINE)).map(|down| m.div_ceil(down).next_multiple_of(LINE)) {
+                let tasks = m.div_ceil(rows) * count.div_ceil(group);
+                let cost = tasks.div_ceil(threads) * (rows + EDGE) * (group * width + EDGE);
+                if rows * group * width <= AREA {
+                    best = best.min((cost, rows, group));
+                }
+            }
+        }
+        let (_, rows, group) = best;
+        Self { rows, group, parts: 1 }
+    }
 }
 
 /// The product by tiles, cut into tasks of rows × panels, and along the inner axis where those are few.
@@ -243,39 +266,41 @@ fn tiled_product<T: Float>(
 ) {
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
-    let [rows, group] = shares::<T>([m, k, n], across(a, k), b.columns != 1);
+    let Cut { rows, group, parts } = if across(a, k) && m * n >= 2 * LARGE && count > 1 {
+        Cut::by_threads::<T>([m, n], par::threads())
+    } else {
+        Cut::by_size::<T>([m, k, n], across(a, k) || b.columns != 1)
+    };
     let grid = [m.div_ceil(rows), count.div_ceil(group)];
     let tasks = grid[0] * grid[1];
-    // A grid of few tasks over a long inner axis is cut there too; the partial products are added in order.
-    let cuts = parts(tasks, k);
     // A panel that one task alone needs is packed there, and never leaves the first cache; so are those beside an `A`
     // that is read across its rows, where the next block of both is asked for meanwhile.
     let by_blocks = across(a, k) && group > 1;
     let packs = b.columns != 1 || m >= PACK_FROM_ROWS || by_blocks;
     let packed = (packs && grid[0] > 1 && !by_blocks).then(|| pack(k, n, b));
-    let mut partial = (cuts > 1).then(|| Tensor::scratch::<T>(Shape::from([cuts, m, n])));
+    let mut partial = (parts > 1).then(|| Tensor::scratch::<T>(Shape::from([parts, m, n])));
     let mut target = match &mut partial {
         Some(partial) => Shared::new(partial.own_slice::<T>()),
         None => Shared::new(&mut *c),
     };
     let target = &mut target;
-    let ns = NS_PER_MEGA * 1e-6 * (m * k * n) as f64 / (tasks * cuts) as f64;
+    let ns = NS_PER_MEGA * 1e-6 * (m * k * n) as f64 / (tasks * parts) as f64;
     let panels = match &packed {
         Some(packed) => Panels::packed(packed.slice_of(), k),
         None if packs => Panels::Loose(b),
         None => Panels::of(b),
     };
-    par::tasks(tasks * cuts, ns, |task| {
-        let (cut, task) = (task / tasks, task % tasks);
+    par::tasks(tasks * parts, ns, |task| {
+        let (part, task) = (task / tasks, task % tasks);
         let (i0, p0) = (task / grid[1] * rows, task % grid[1] * group);
         let count = rows.min(m - i0);
         let a = Matrix { data: &a.data[i0 * a.rows..], ..a };
-        let c = target.start().wrapping_add((cut * m + i0) * n);
-        let onto = if cuts > 1 { Onto::Nothing } else { onto };
+        let c = target.start().wrapping_add((part * m + i0) * n);
+        let onto = if parts > 1 { Onto::Nothing } else { onto };
         // SAFETY: `check` has shown that A and B hold every element, and tasks own disjoint blocks of C (of one partial
         // C each).
-        unsafe { panels.multiply(count, a, p0..p0 + group, cut * k / cuts..(cut + 1) * k / cuts, n, c, onto) };
-        if let Some(finish) = finish.filter(|_| cuts == 1) {
+        unsafe { panels.multiply(count, a, p0..p0 + group, part * k / parts..(part + 1) * k / parts, n, c, onto) };
+        if let Some(finish) = finish.filter(|_| parts == 1) {
             let columns = p0 * width..((p0 + group) * width).min(n);
             for start in (i0..i0 + count).map(|i| i * n + columns.start) {
                 // SAFETY: as above.
@@ -285,13 +310,13 @@ fn tiled_product<T: Float>(
     });
     if let Some(mut partial) = partial {
         let partial = Shared::new(partial.own_slice::<T>());
-        par::rows(c, n, (cuts * n) as f64 * 0.2, |first, rows| {
+        par::rows(c, n, (parts * n) as f64 * 0.2, |first, rows| {
             for (i, row) in rows.chunks_exact_mut(n).enumerate() {
                 // SAFETY: a row of each partial product is read beside the row of C that is written here alone.
-                let part = |cut: usize| unsafe { partial.slice((cut * m + first + i) * n, n) };
-                let sum = part(0);
-                for cut in 1..cuts {
-                    sum.iter_mut().zip(part(cut)).for_each(|(sum, x)| *sum += *x);
+                let of = |part: usize| unsafe { partial.slice((part * m + first + i) * n, n) };
+                let sum = of(0);
+                for part in 1..parts {
+                    sum.iter_mut().zip(of(part)).for_each(|(sum, x)| *sum += *x);
                 }
                 row.iter_mut().zip(sum).enumerate().for_each(|(j, (c, sum))| *c = onto.start(*c, j) + *sum);
                 if let Some(finish) = finish {
@@ -408,18 +433,21 @@ mod tests {
     /// What has 16 million multiply-adds and more, and is no thin strip, makes work for several threads.
     #[test]
     fn large_products_are_cut() {
-        for m in [1, 10, 32, 100, 128, 255, 512, 1280, 3000] {
-            for n in [1, 10, 32, 33, 128, 161, 500, 2048] {
-                for k in [1, 27, 128, 500, 512, 1000, 1792, 2048, 4096, 5408, 60_000] {
-                    for [across, turns] in [[false, false], [true, false], [false, true], [true, true]] {
-                        let across = across && k >= 512;
-                        let [rows, group] = shares::<f32>([m, k, n], across, turns);
-                        let tasks = m.div_ceil(rows) * n.div_ceil(panel_width::<f32>()).div_ceil(group);
-                        let cuts = parts(tasks, k);
-                        let enough = tasks * cuts >= ACROSS_CUTS || m * n * k < 1 << 24 || m.min(n) < 64;
-                        assert!(enough, "{m} × {k} × {n}, {across}, {turns}: {tasks} tasks, {cuts} cuts");
-                    }
+        let sizes = [1usize, 10, 32, 33, 100, 128, 161, 255, 500, 512, 1280, 2048, 3000];
+        for (m, n) in sizes.into_iter().flat_map(|m| sizes.map(|n| (m, n))) {
+            let count = |cut: Cut| m.div_ceil(cut.rows) * n.div_ceil(panel_width::<f32>()).div_ceil(cut.group);
+            for k in [1, 27, 128, 500, 512, 1000, 1792, 2048, 4096, 5408, 60_000] {
+                for moves in [false, true] {
+                    let cut = Cut::by_size::<f32>([m, k, n], moves);
+                    let enough = count(cut) * cut.parts >= 3 || m * n * k < 1 << 24 || m.min(n) < 64;
+                    assert!(enough, "{m} × {k} × {n}, {moves}: {cut:?}");
                 }
+            }
+            for threads in [1, 2, 3, 8, 100].into_iter().filter(|_| m * n >= 2 * LARGE && n > panel_width::<f32>()) {
+                let cut = Cut::by_threads::<f32>([m, n], threads);
+                let tasks = count(cut);
+                assert!(tasks >= threads.min(8), "{m} × {n} for {threads} threads: {cut:?}");
+                assert!(cut.group > 1 && cut.rows * cut.group * panel_width::<f32>() <= AREA);
             }
         }
     }
@@ -430,9 +458,9 @@ mod tests {
         let mut rng = Rng::new(9);
         let a = Tensor::normal([64 * 3000], 0.0f32, 1.0, &mut rng);
         let b = Tensor::normal([3000 * 70], 0.0f32, 1.0, &mut rng);
-        let sizes = [[64, 3000, 70], [4, 3000, 30], [64, 300, 700], [60, 3000, 70]];
-        for (size, transposed) in sizes.into_iter().zip([[false, false], [false, true], [false, false], [true, false]])
-        {
+        let sizes = [[64, 3000, 70], [4, 3000, 30], [64, 300, 700], [60, 3000, 70], [300, 640, 190]];
+        let transposed = [[false, false], [false, true], [false, false], [true, false], [true, false]];
+        for (size, transposed) in sizes.into_iter().zip(transposed) {
             let [m, k, n] = size;
             let run = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

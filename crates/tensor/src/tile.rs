@@ -78,9 +78,8 @@ pub(crate) struct Block<'a, T> {
     pub(crate) ahead: Option<Ahead<T>>,
 }
 
-/// What will be needed later, in a block whose `A` is read across its rows, so that no processor guesses what comes: in
-/// step `t` of the tile whose first row is `r`, the line at `start[t · step + r · row]` is asked for, and what `A` has
-/// [`SOON`].
+/// What will be needed later, where no processor guesses it: in step `t` of the tile whose first row is `r`, the line at
+/// `start[t · step + r · row]` is asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead<T> {
     pub(crate) start: *const T,
@@ -88,8 +87,10 @@ pub(crate) struct Ahead<T> {
     pub(crate) row: usize,
 }
 
+/// From so many bytes between its steps on, no processor guesses where `A` goes on within a tile.
+const FAR: usize = 2048;
 /// Steps before an element of such an `A` is needed when it is asked for: more than the second cache takes to answer.
-const SOON: usize = 16;
+const SOON: usize = 6;
 
 /// Columns that the kernel of this machine takes at once: the natural width of a packed panel of `B`.
 pub(crate) fn panel_width<T: Float>() -> usize {
@@ -279,20 +280,20 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
             std::array::from_fn(|r| block.a.wrapping_add(block.a_rows.get(row + r.min(rows - 1))));
         let c: [*mut L::Item; R] =
             std::array::from_fn(|r| block.c.wrapping_add((row + r.min(rows - 1)) * block.c_stride + column));
-        let mut sums: [[L; V]; R] = match block.start {
-            Start::Zero | Start::Row(_) => [[L::splat(num_traits::Zero::zero()); V]; R],
-            Start::Sum | Start::SumAndRow(_) => std::array::from_fn(|r| std::array::from_fn(|v| load(c[r], v))),
-        };
+        let mut sums = [[L::splat(num_traits::Zero::zero()); V]; R];
         if V > 1 {
             c.iter().for_each(|c| (0..V).for_each(|v| fetch(c.wrapping_add(v * L::WIDTH))));
         }
         let b = block.b.wrapping_add(column);
         let at = |t: usize| (step(t), b.wrapping_add(b_row(t)));
+        let apart = if let Offsets::Stride(apart) = block.a_steps { apart } else { 0 };
+        let far = apart * size_of::<L::Item>() >= FAR;
         match block.ahead {
             // Worth a loop of its own in the tile that large products are made of.
-            Some(Ahead { start, step, row: by }) if FULL && R * V > 8 => {
-                let (start, first) = (start.wrapping_add(row * by), a[0]);
-                let apart = if let Offsets::Stride(apart) = block.a_steps { apart } else { 0 };
+            ahead if FULL && R * V > 8 && (far || ahead.is_some()) => {
+                let (start, step) =
+                    ahead.map_or((a[0], 0), |ahead| (ahead.start.wrapping_add(row * ahead.row), ahead.step));
+                let first = a[0];
                 let ask = |t: usize, _| {
                     fetch_near(start.wrapping_add(t * step));
                     fetch(first.wrapping_add((t + SOON) * apart));
@@ -307,6 +308,13 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize, const FULL: bool>(
                 multiply(&mut sums, a, block.steps, at, load, ask);
             }
             _ => multiply(&mut sums, a, block.steps, at, load, |_, _| ()),
+        }
+        if let Start::Sum | Start::SumAndRow(_) = block.start {
+            for r in 0..R {
+                for v in 0..V {
+                    sums[r][v] = sums[r][v].add(load(c[r], v));
+                }
+            }
         }
         if let Start::Row(row) | Start::SumAndRow(row) = block.start {
             let row: [L; V] = std::array::from_fn(|v| load(row.add(column), v));
