@@ -67,6 +67,21 @@ fn feed_forward() {
         let with = |x: &[Var]| x[0].feed_forward([&x[1], &x[2]], [Some(&x[3]), Some(&x[4])], bend);
         same(70 * 150, &inputs, with, |x| plain(x, [Some(&x[3]), Some(&x[4])]));
         same(70 * 150, &inputs[..3], |x| x[0].feed_forward([&x[1], &x[2]], [None; 2], bend), |x| plain(x, [None; 2]));
+        // Whatever is asked for comes out the same.
+        for asked in 1..1 << inputs.len() {
+            let grads = |f: &dyn Fn(&[Var]) -> Result<Var>| {
+                let pass = Pass::record();
+                let var = |(i, x): (usize, &Tensor)| if asked >> i & 1 == 1 { pass.leaf(x.clone()) } else { x.into() };
+                let x: Vec<Var> = inputs.iter().enumerate().map(var).collect();
+                let y = f(&x).unwrap();
+                let grads = y.backward_from(normal(&y.shape(), 9)).unwrap();
+                x.iter().map(|x| x.is_recorded().then(|| grads.of(x).unwrap().clone())).collect::<Vec<_>>()
+            };
+            let both = grads(&with).into_iter().zip(grads(&|x| plain(x, [Some(&x[3]), Some(&x[4])])));
+            for (found, want) in both.filter_map(|(found, want)| Some((found?, want?))) {
+                assert!(found.sub(&want).unwrap().abs().max(.., false).unwrap().item::<f64>().unwrap() < 1e-11);
+            }
+        }
         // Outside of a pass nothing is kept, and nothing else is computed.
         let x: Vec<Var> = inputs.iter().map(Var::from).collect();
         assert_eq!(with(&x).unwrap().value(), plain(&x, [Some(&x[3]), Some(&x[4])]).unwrap().value());
@@ -85,7 +100,6 @@ fn a_sum_takes_the_memory_of_a_value_that_nobody_needs() {
     let y = a.add_to(x.square().add(&b).unwrap()).unwrap();
     assert_eq!(y.value(), &a.value().add(&a.value().add(b.value()).unwrap()).unwrap());
     drop(y);
-    // `exp` keeps its output for its gradient: a plain product does not.
     let scaled = x.mul_scalar(3.0);
     let address_of = |x: &Var| x.value().as_slice::<f64>().unwrap().as_ptr();
     let own = address_of(&scaled);
@@ -95,6 +109,10 @@ fn a_sum_takes_the_memory_of_a_value_that_nobody_needs() {
     assert_eq!(a.value().add(b.value()).unwrap(), sum);
     let grad = y.sum(.., false).unwrap().backward().unwrap().of(&x).unwrap().clone();
     assert_eq!(grad, x.value().mul_scalar(2.0).add_scalar(3.0));
+    // The rule of `exp` keeps its output.
+    let y = x.add_to(x.exp()).unwrap();
+    let grad = y.sum(.., false).unwrap().backward().unwrap().of(&x).unwrap().clone();
+    assert_eq!(grad, b.value().add_scalar(1.0));
 }
 
 #[test]

@@ -122,13 +122,16 @@ impl Module for Parallel {
         for (i, branch) in self.branches.iter().enumerate() {
             outputs.push(branch.forward(x).map_err(|error| error.at(format!("branch {i}")))?);
         }
-        let Some((first, others)) = outputs.split_first() else {
+        if let Join::Concat(axis) = self.join
+            && !outputs.is_empty()
+        {
+            return Ok(Var::concat(&outputs.iter().collect::<Vec<_>>(), axis)?);
+        }
+        let mut outputs = outputs.into_iter();
+        let Some(first) = outputs.next() else {
             return Err(Error::new("parallel", "there are no branches", "add one with branch(..)"));
         };
-        match self.join {
-            Join::Concat(axis) => Ok(Var::concat(&outputs.iter().collect::<Vec<_>>(), axis)?),
-            Join::Add => others.iter().try_fold(first.clone(), |total, y| sum("parallel", total, y)),
-        }
+        outputs.try_fold(first, |total, y| sum("parallel", total, &y))
     }
 
     fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {
@@ -178,6 +181,21 @@ mod tests {
 
     fn linear(from: usize, to: usize) -> Linear {
         Linear::new(from, to, &mut Rng::new(1)).unwrap()
+    }
+
+    #[test]
+    fn the_sum_of_branches_lies_where_the_first_lay() {
+        let at = |x: &Var| x.value().as_slice::<f32>().unwrap().as_ptr();
+        let first = std::sync::Arc::new(std::sync::Mutex::new(0));
+        let seen = first.clone();
+        let branch = crate::func(move |x: &Var| {
+            let y = x.mul_scalar(2.0);
+            *seen.lock().unwrap() = at(&y) as usize;
+            Ok(y)
+        });
+        let ones = maplet_tensor::Tensor::ones([2, 3], maplet_tensor::DType::F32);
+        let y = Parallel::add().branch(branch).branch(linear(3, 3)).forward(&ones.into());
+        assert_eq!(at(&y.unwrap()) as usize, *first.lock().unwrap());
     }
 
     #[test]

@@ -165,9 +165,14 @@ impl Block {
     /// `x + part(norm(x))`, or `norm(x + part(x))`.
     fn residual(&self, x: &Var, norm: &LayerNorm, part: impl FnOnce(&Var) -> Result<Var>) -> Result<Var> {
         match self.norm_first {
-            true => Ok(x.add_to(part(&norm.forward(x)?)?.dropout(self.dropout)?)?),
-            false => norm.forward(&x.add_to(part(x)?.dropout(self.dropout)?)?),
+            true => Ok(x.add_to(self.dropped(part(&norm.forward(x)?)?)?)?),
+            false => norm.forward(&x.add_to(self.dropped(part(x)?)?)?),
         }
+    }
+
+    /// Drops elements of a part's output; it is given away, so that a sum may take its memory if nothing is dropped.
+    fn dropped(&self, y: Var) -> Result<Var> {
+        Ok(y.dropout(self.dropout)?)
     }
 
     /// `linear2(activation(linear1(x)))`

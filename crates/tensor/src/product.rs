@@ -82,9 +82,13 @@ const EDGE: usize = 8;
 /// Rows are rounded up to whole cache lines of a transposed `A`.
 pub(crate) const LINE: usize = 16;
 
-/// What is done to each element of a product while it is still in the caches: called once for each, for pieces of rows
-/// of `C`, with the place in `C` where the piece begins.
-pub(crate) type Finish<'a, T> = Option<&'a (dyn Fn(usize, &mut [T]) + Sync)>;
+/// What is done to each element of a product, once, as soon as it is there: as a rule in the caches still.
+pub(crate) struct Finish<'a, T> {
+    /// Gets parts of rows, or whole rows, of `C`, and the place in `C` where they begin.
+    pub(crate) work: &'a (dyn Fn(usize, &mut [T]) + Sync),
+    /// Nanoseconds for an element.
+    pub(crate) cost: f64,
+}
 
 /// `C = onto + A · B`; `A` is `[m, k]`, `B` is `[k, n]`, `C` is row-major `[m, n]`.
 ///
@@ -100,7 +104,7 @@ pub(crate) fn finished_product<T: Float>(
     b: Matrix<'_, T>,
     c: &mut [T],
     onto: Onto<'_, T>,
-    finish: Finish<'_, T>,
+    finish: Option<Finish<'_, T>>,
 ) {
     a.check(m, k);
     b.check(k, n);
@@ -125,16 +129,21 @@ pub(crate) fn finished_product<T: Float>(
         let out = transposed.own_slice::<T>();
         tiled_product([n, k, m], b.transpose(), a.transpose(), out, Onto::Nothing, None);
         let out = &*out;
-        par::rows(c, n, n as f64, |first, rows| {
+        let cost = 1.0 + finish.as_ref().map_or(0.0, |finish| finish.cost);
+        par::rows(c, n, n as f64 * cost, |first, rows| {
             for (i, row) in rows.chunks_mut(n).enumerate() {
                 for (j, c) in row.iter_mut().enumerate() {
                     *c = onto.start(*c, j) + out[j * m + first + i];
                 }
+                if let Some(finish) = &finish {
+                    (finish.work)((first + i) * n, row);
+                }
             }
         });
+        return;
     }
     if let Some(finish) = finish {
-        par::rows(c, n, n as f64 * 0.5, |first, rows| finish(first * n, rows));
+        par::rows(c, n, n as f64 * finish.cost, |first, rows| (finish.work)(first * n, rows));
     }
 }
 
@@ -262,7 +271,7 @@ fn tiled_product<T: Float>(
     b: Matrix<'_, T>,
     c: &mut [T],
     onto: Onto<'_, T>,
-    finish: Finish<'_, T>,
+    finish: Option<Finish<'_, T>>,
 ) {
     let width = panel_width::<T>();
     let count = n.div_ceil(width);
@@ -284,7 +293,8 @@ fn tiled_product<T: Float>(
         None => Shared::new(&mut *c),
     };
     let target = &mut target;
-    let ns = NS_PER_MEGA * 1e-6 * (m * k * n) as f64 / (tasks * parts) as f64;
+    let to_finish = finish.as_ref().map_or(0.0, |finish| finish.cost);
+    let ns = (NS_PER_MEGA * 1e-6 * (m * k * n) as f64 + to_finish * (m * n) as f64) / (tasks * parts) as f64;
     let panels = match &packed {
         Some(packed) => Panels::packed(packed.slice_of(), k),
         None if packs => Panels::Loose(b),
@@ -300,17 +310,17 @@ fn tiled_product<T: Float>(
         // SAFETY: `check` has shown that A and B hold every element, and tasks own disjoint blocks of C (of one partial
         // C each).
         unsafe { panels.multiply(count, a, p0..p0 + group, part * k / parts..(part + 1) * k / parts, n, c, onto) };
-        if let Some(finish) = finish.filter(|_| parts == 1) {
+        if let Some(finish) = finish.as_ref().filter(|_| parts == 1) {
             let columns = p0 * width..((p0 + group) * width).min(n);
             for start in (i0..i0 + count).map(|i| i * n + columns.start) {
                 // SAFETY: as above.
-                finish(start, unsafe { target.slice(start, columns.len()) });
+                (finish.work)(start, unsafe { target.slice(start, columns.len()) });
             }
         }
     });
     if let Some(mut partial) = partial {
         let partial = Shared::new(partial.own_slice::<T>());
-        par::rows(c, n, (parts * n) as f64 * 0.2, |first, rows| {
+        par::rows(c, n, n as f64 * (parts as f64 * 0.2 + to_finish), |first, rows| {
             for (i, row) in rows.chunks_exact_mut(n).enumerate() {
                 // SAFETY: a row of each partial product is read beside the row of C that is written here alone.
                 let of = |part: usize| unsafe { partial.slice((part * m + first + i) * n, n) };
@@ -319,8 +329,8 @@ fn tiled_product<T: Float>(
                     sum.iter_mut().zip(of(part)).for_each(|(sum, x)| *sum += *x);
                 }
                 row.iter_mut().zip(sum).enumerate().for_each(|(j, (c, sum))| *c = onto.start(*c, j) + *sum);
-                if let Some(finish) = finish {
-                    finish((first + i) * n, row);
+                if let Some(finish) = &finish {
+                    (finish.work)((first + i) * n, row);
                 }
             }
         });
@@ -409,23 +419,25 @@ mod tests {
     /// Every way through gives each element to `finish` once, with its place.
     #[test]
     fn every_element_is_finished_once() {
-        let sizes =
-            [[3, 4, 5], [1, 600, 500], [70, 0, 33], [40, 9, 300], [100, 700, 90], [5, 5000, 40], [300, 33, 200]];
-        for [m, k, n] in sizes.into_iter().take(if cfg!(miri) { 4 } else { 7 }) {
+        let small = [[3, 4, 5], [1, 600, 500], [70, 0, 33], [40, 9, 300]];
+        let large = [[100, 700, 90], [5, 5000, 40], [300, 33, 200], [40, 2600, 20], [64, 2048, 128], [300, 640, 190]];
+        for [m, k, n] in small.into_iter().chain(large.into_iter().filter(|_| !cfg!(miri))) {
             for transposed in [[false, false], [false, true], [true, false], [true, true]] {
                 let whole = |len: usize, by: usize| (0..len).map(|i| ((i * by) % 7) as f32 - 3.0).collect::<Vec<_>>();
                 let (a, b) = (whole(m * k, 31), whole(k * n, 53));
                 let a = Matrix::new(&a, if transposed[0] { m } else { k }, transposed[0]);
                 let b = Matrix::new(&b, if transposed[1] { k } else { n }, transposed[1]);
-                let (mut plain, mut finished) = (whole(m * n, 5), whole(m * n, 5));
-                product([m, k, n], a, b, &mut plain, Onto::Itself);
-                let finish =
-                    |start: usize, c: &mut [f32]| c.iter_mut().zip(start..).for_each(|(c, at)| *c += at as f32);
-                finished_product([m, k, n], a, b, &mut finished, Onto::Itself, Some(&finish));
-                assert!(
-                    finished.iter().zip(&plain).enumerate().all(|(at, (found, plain))| *found == plain + at as f32),
-                    "{m} × {k} × {n}, {transposed:?}"
-                );
+                let row = whole(n, 3);
+                for onto in [Onto::Nothing, Onto::Itself, Onto::Row(&row)] {
+                    let (mut plain, mut finished) = (whole(m * n, 5), whole(m * n, 5));
+                    product([m, k, n], a, b, &mut plain, onto);
+                    let work =
+                        |start: usize, c: &mut [f32]| c.iter_mut().zip(start..).for_each(|(c, at)| *c += at as f32);
+                    finished_product([m, k, n], a, b, &mut finished, onto, Some(Finish { work: &work, cost: 0.1 }));
+                    let mut both = finished.iter().zip(&plain).enumerate();
+                    let once = both.all(|(at, (found, plain))| *found == plain + at as f32);
+                    assert!(once, "{m} × {k} × {n}, {transposed:?}");
+                }
             }
         }
     }

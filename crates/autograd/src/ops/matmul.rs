@@ -83,14 +83,14 @@ impl Var {
         let inputs = [self, weights[0], weights[1], biases[0].unwrap_or(&none), biases[1].unwrap_or(&none)];
         let given = biases.map(|bias| bias.is_some());
         let twin = move |[x, first, second, first_bias, second_bias]: [Var; 5]| {
-            let z = x.linear(&first, given[0].then_some(&first_bias), Activation::Identity)?;
+            let layer = |activation| x.linear(&first, given[0].then_some(&first_bias), activation);
             let hidden = match bend {
-                Bend::Relu => z.relu(),
-                Bend::Gelu => z.gelu(),
+                Bend::Relu => layer(Activation::Relu)?,
+                Bend::Gelu => layer(Activation::Identity)?.gelu(),
             };
             hidden.linear(&second, given[1].then_some(&second_bias), Activation::Identity)
         };
-        if !inputs.iter().any(|x| x.is_recorded()) {
+        if ![self, weights[0], inputs[3]].iter().any(|x| x.is_recorded()) {
             return twin(inputs.map(Var::clone)); // nobody will ask for slopes
         }
         let [x, first, second, first_bias, second_bias] = inputs.map(|x| x.value().clone());

@@ -34,6 +34,21 @@ const ATTENTION: [(&str, &[usize]); 4] =
     [("in_proj_weight", &[24, 8]), ("in_proj_bias", &[24]), ("out_proj.weight", &[8, 8]), ("out_proj.bias", &[8])];
 
 #[test]
+fn a_residual_sum_lies_where_its_branch_lay() {
+    let at = |x: &Var| x.value().as_slice::<f32>().unwrap().as_ptr();
+    let block = Block { activation: FeedForward::Relu, dropout: 0.0, norm_first: true };
+    let norm = LayerNorm::new(8).unwrap();
+    let x = Pass::train(0).leaf(normal(&[2, 3, 8], 1).into_value());
+    let mut branch = std::ptr::null();
+    let part = |x: &Var| {
+        let y = x.mul_scalar(2.0);
+        branch = at(&y);
+        Ok(y)
+    };
+    assert_eq!(at(&block.residual(&x, &norm, part).unwrap()), branch);
+}
+
+#[test]
 fn attention_behaves_as_a_module() {
     let expect = Expect {
         input: &[2, 3, 8],

@@ -3,7 +3,7 @@
 use crate::dtype::dispatch_float;
 use crate::math::Math;
 use crate::par::Shared;
-use crate::product::{Matrix, Onto, finished_product};
+use crate::product::{Finish, Matrix, Onto, finished_product};
 use crate::simd::vectorized;
 use crate::{Activation, Error, Float, Result, Tensor};
 
@@ -55,9 +55,9 @@ impl Hidden {
         dispatch_float!(x.dtype(), "linear", T => {
             let mut output = Tensor::dirty::<T>(shape);
             let values = Shared::new(output.own_slice::<T>());
-            // SAFETY: each place is finished once.
-            let finish = |start, z: &mut [T]| gelu(unsafe { values.slice(start, z.len()) }, z);
-            let slope = x.linear_with(shape, weight, bias, Some(&finish));
+            // SAFETY: the pieces that are finished do not overlap, and nothing else touches `output` meanwhile.
+            let work = |start, z: &mut [T]| gelu(unsafe { values.slice(start, z.len()) }, z);
+            let slope = x.linear_with(shape, weight, bias, Some(Finish { work: &work, cost: 1.0 }));
             Ok(Self { output, slope: Some(slope) })
         })
     }
@@ -86,11 +86,11 @@ impl Hidden {
             let (dy, w) = (Matrix::new(dy.slice_of(), next, false), Matrix::new(following.slice_of(), features, false));
             let output = self.output.slice_of::<T>();
             let slope = self.slope.as_ref().map(Tensor::slice_of::<T>);
-            let finish = |start: usize, dz: &mut [T]| match slope {
+            let work = |start: usize, dz: &mut [T]| match slope {
                 Some(slope) => scale(dz, &slope[start..][..dz.len()]),
                 None => cut(dz, &output[start..][..dz.len()]),
             };
-            finished_product([rows, next, features], dy, w, out, Onto::Nothing, Some(&finish));
+            finished_product([rows, next, features], dy, w, out, Onto::Nothing, Some(Finish { work: &work, cost: 0.1 }));
         })))
     }
 }

@@ -98,7 +98,10 @@ impl Tensor {
         let shape = self.linear_shape(weight, bias)?;
         dispatch_float!(self.dtype(), "linear", T => Ok(match activation {
             Activation::Identity => self.linear_with::<T>(shape, weight, bias, None),
-            activation => self.linear_with(shape, weight, bias, Some(&|_, y: &mut [T]| finish(y, activation))),
+            activation => {
+                let work = |_, y: &mut [T]| finish(y, activation);
+                self.linear_with(shape, weight, bias, Some(Finish { work: &work, cost: 0.1 }))
+            }
         }))
     }
 
@@ -124,7 +127,7 @@ impl Tensor {
         shape: Shape,
         weight: &Tensor,
         bias: Option<&Tensor>,
-        finish: Finish<'_, T>,
+        finish: Option<Finish<'_, T>>,
     ) -> Tensor {
         let (x, weight) = (self.slice_of::<T>(), weight.slice_of::<T>());
         let (in_features, out_features) = (self.shape()[shape.rank() - 1], shape[shape.rank() - 1]);

@@ -128,7 +128,7 @@ fn the_adjoint_agrees_with_differences() {
         let inputs =
             [normal(&[n, heads, t_q, 6], 1), normal(&[n, kv_heads, t_k, 6], 2), normal(&[n, kv_heads, t_k, 7], 3)];
         let dy = normal(&[n, heads, t_q, 7], 6);
-        for (causal, dropout) in [(None, 0.0), (Some(4), 0.0), (None, 0.4), (Some(200), 0.4)] {
+        for (causal, dropout) in [(None, 0.0), (Some(4), 0.0), (Some(100), 0.0), (None, 0.4), (Some(200), 0.4)] {
             let attend = Attend { mask: mask.clone(), causal, scale: None, dropout, seed: 77 };
             let grads = grads(inputs.each_ref(), Heads::Axis, &attend, &dy);
             for (i, grad) in grads.iter().enumerate() {
