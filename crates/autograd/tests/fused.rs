@@ -384,7 +384,13 @@ fn recurrent_layers() {
                 let (bias_ih, bias_hh) = (Some(b_ih.clone()), Some(b_hh.clone()));
                 let weights = RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr: None };
                 let cell0 = (cell == Cell::Lstm).then_some(c0);
-                let [y, h, c] = x.recurrent(h0, cell0, &weights, &Recurrence { cell, reverse, lengths: None })?;
+                let [y, h, c] = x.recurrent(
+                    h0,
+                    cell0,
+                    &weights,
+                    &Recurrence { cell, reverse, lengths: None, by_sequence: reverse },
+                )?;
+                let y = if reverse { y.transpose(0, 1)? } else { y };
                 let last = if cell == Cell::Lstm { h.add(&c)? } else { h.add(&c0.mul_scalar(0.0))? };
                 Var::concat(&[&y, &last.unsqueeze(0)?], 0)
             };

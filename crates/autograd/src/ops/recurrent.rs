@@ -10,8 +10,8 @@ impl Var {
     /// Steps beyond a sequence's length give zeros and leave its state as it is, in either direction.
     ///
     /// # Shapes
-    /// - `self: [t, n, input]`, `h0: [n, h]`, `c0: [n, hidden]` → `[t, n, h]`, `[n, h]`, `[n, hidden]`, where `h` is
-    ///   `hidden` or the projection's size
+    /// - `self: [t, n, input]`, `h0: [n, h]`, `c0: [n, hidden]` → `[t, n, h]`, or `[n, t, h]` by sequence, `[n, h]`,
+    ///   `[n, hidden]`, where `h` is `hidden` or the projection's size
     ///
     /// # Errors
     /// Sizes or types that do not fit, a sequence without steps, or lengths outside `1..=t`.
@@ -78,7 +78,7 @@ fn step_by_step(
     }
     let outputs: Vec<&Var> = outputs.iter().flatten().collect();
     let c = if recurrence.cell == Cell::Lstm { c } else { x.constant(Tensor::zeros([0], x.dtype())) };
-    Ok([Var::stack(&outputs, 0)?, h, c])
+    Ok([Var::stack(&outputs, if recurrence.by_sequence { 1 } else { 0 })?, h, c])
 }
 
 /// The state and the cell after one step from `[h, c]`, for rows `x` of one step.

@@ -23,7 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// On input, `h0`, an LSTM's `c0`, and the weights as far as they are there.
 fn run(cell: Cell, reverse: bool, lengths: Option<&[usize]>) -> Run {
-    let way = Recurrence { cell, reverse, lengths: lengths.map(Into::into) };
+    let way = Recurrence { cell, reverse, lengths: lengths.map(Into::into), by_sequence: reverse };
     Box::new(move |x| {
         let states = if cell == Cell::Lstm { 2 } else { 1 };
         let weight = |i: usize| x.get(1 + states + i).cloned();

@@ -90,7 +90,7 @@ impl<K: Kind> RecurrentCell<K> {
         }
         let zeros = || x.constant(Tensor::zeros([batch, width], x.dtype()));
         let h0 = state.map_or_else(zeros, |state| state.h().clone());
-        let recurrence = Recurrence { cell: K::cell(self.relu), reverse: false, lengths: None };
+        let recurrence = Recurrence { cell: K::cell(self.relu), reverse: false, lengths: None, by_sequence: false };
         let weights = self.weights.map(|weight| weight.on(x));
         let [_, h, c] = x.unsqueeze(0)?.recurrent(&h0, state.and_then(K::State::c), &weights, &recurrence)?;
         Ok(K::State::of(h, c))

@@ -132,14 +132,20 @@ impl<K: Kind> Recurrent<K> {
         let state_size = self.options.output_size(self.hidden_size);
         let h0 = self.initial(x, "h0", state.map(K::State::h), [batch, state_size])?;
         let c0 = self.initial(x, "c0", state.and_then(K::State::c), [batch, self.hidden_size])?;
-        let mut recurrence =
-            Recurrence { cell: K::cell(self.options.relu), reverse: false, lengths: lengths.map(Arc::from) };
+        let mut recurrence = Recurrence {
+            cell: K::cell(self.options.relu),
+            reverse: false,
+            lengths: lengths.map(Arc::from),
+            by_sequence: false,
+        };
         let has_cell = recurrence.cell == Cell::Lstm;
         let (mut h_n, mut c_n) = (Vec::new(), Vec::new());
         for (layer, weights) in self.weights.chunks(directions).enumerate() {
             if layer > 0 && self.options.dropout > 0.0 {
                 y = y.dropout(self.options.dropout)?;
             }
+            // Between layers steps lie together.
+            recurrence.by_sequence = self.options.batch_first && layer + 1 == self.weights.len() / directions;
             let mut outputs = Vec::with_capacity(directions);
             for (direction, weights) in weights.iter().enumerate() {
                 let i = layer * directions + direction;
@@ -152,7 +158,6 @@ impl<K: Kind> Recurrent<K> {
             }
             y = joined(outputs, |outputs| Var::concat(outputs, 2))?;
         }
-        let y = if self.options.batch_first { y.transpose(0, 1)? } else { y };
         let [h_n, c_n] = [h_n, c_n].map(|states| Var::stack(&states.iter().collect::<Vec<_>>(), 0));
         Ok((y, K::State::of(h_n?, c_n?)))
     }

@@ -45,6 +45,8 @@ pub struct Recurrence {
     pub reverse: bool,
     /// The number of steps of each sequence; those beyond are padding.
     pub lengths: Option<Arc<[usize]>>,
+    /// The output and its gradient lie sequence by sequence, `[n, t, h]`, instead of step by step, `[t, n, h]`.
+    pub by_sequence: bool,
 }
 
 impl Recurrence {
@@ -57,6 +59,11 @@ impl Recurrence {
     /// Whether this step of this sequence is not padding.
     pub fn is_live(&self, step: usize, sequence: usize) -> bool {
         self.lengths.as_ref().is_none_or(|lengths| step < lengths[sequence])
+    }
+
+    /// Which row of the output, of so many steps of so many sequences, is that of this step of this sequence.
+    pub(super) fn output_row(&self, [steps, batch]: [usize; 2], step: usize, sequence: usize) -> usize {
+        if self.by_sequence { sequence * steps + step } else { step * batch + sequence }
     }
 
     /// Where the states before and after a step lie among all states: the initial one is the first or, backwards, the
@@ -224,7 +231,8 @@ mod tests {
 
     #[test]
     fn steps_beyond_a_length_are_padding() {
-        let recurrence = Recurrence { cell: Cell::Lstm, reverse: true, lengths: Some([2, 1].into()) };
+        let recurrence =
+            Recurrence { cell: Cell::Lstm, reverse: true, lengths: Some([2, 1].into()), by_sequence: false };
         let live = |step| [recurrence.is_live(step, 0), recurrence.is_live(step, 1)];
         assert_eq!([live(0), live(1), live(2)], [[true, true], [true, false], [false, false]]);
         assert!(Recurrence { lengths: None, ..recurrence }.is_live(9, 1));
@@ -255,7 +263,7 @@ mod tests {
     fn misfits_are_explained() {
         let along = |cell, lengths: Option<&[usize]>| {
             let lengths = lengths.map(Into::into);
-            Recurrence { cell, reverse: false, lengths }
+            Recurrence { cell, reverse: false, lengths, by_sequence: false }
         };
         let good = weights(Cell::Lstm);
         let text = |x: &[usize], h0: &[usize], c0: &[usize], weights: &RecurrentWeights<Tensor>, lengths| {

@@ -1,10 +1,11 @@
-//! One direction of one recurrent layer over whole sequences, above its adjoint. What happens to one sequence at one
-//! step is in `cells.rs`.
+//! One direction of one recurrent layer over whole sequences; its adjoint is in `recurrent/backward.rs`. What happens
+//! to one sequence at one step is in `cells.rs`.
 //!
 //! Sequences do not depend on each other, so a task takes some of them through all steps, with weights packed once.
 //! The gradients of the weights are products over all steps, at the end.
 
-use super::activation::check_adjoint;
+mod backward;
+
 use super::cells;
 use super::recurrence::{Cell, Recurrence, RecurrentWeights, Sizes, check};
 use crate::dtype::dispatch_float;
@@ -12,12 +13,12 @@ use crate::math::Math;
 use crate::par::{self, Shared};
 use crate::product::{Matrix, Onto, product};
 use crate::right::Right;
-use crate::{Float, Result, Shape, Tensor, Trans};
+use crate::{Float, Result, Shape, Tensor};
 
 /// What a recurrent layer made of its sequences, and what its adjoint needs.
 #[derive(Clone)]
 pub struct RecurrentRun {
-    /// `[t, n, h]`: the state after each step, zeros in the padding.
+    /// `[t, n, h]`, or `[n, t, h]` if it is asked for: the state after each step, zeros in the padding.
     pub output: Tensor,
     /// `[n, h]`: the state after the last step of each sequence.
     pub h_n: Tensor,
@@ -84,12 +85,16 @@ fn forward<T: Math>(
     let mut memories = with_row::<T>([steps + 1, batch, memory], first, c0.unwrap_or(&no_cell));
     let mut hiddens = Tensor::dirty::<T>(Shape::from([steps, batch, projected]));
 
+    // Sequence by sequence the output is written as it comes; step by step it lies among the states.
+    let mut output = Tensor::dirty::<T>(Shape::from([batch, steps, if recurrence.by_sequence { state } else { 0 }]));
+
     let is_gru = recurrence.cell == Cell::Gru;
     let parts = Parts::new(batch);
     let recur = parts.right::<T>(weights.weight_hh, true, steps);
     let project = weights.weight_hr.map(|weight| parts.right::<T>(weight, true, steps));
-    let [all_gates, all_states, all_memories, all_hiddens] =
-        [&mut gates, &mut states, &mut memories, &mut hiddens].map(|all| Shared::new(all.own_slice::<T>()));
+    let [all_gates, all_states, all_memories, all_hiddens, all_output] =
+        [&mut gates, &mut states, &mut memories, &mut hiddens, &mut output]
+            .map(|all| Shared::new(all.own_slice::<T>()));
     par::tasks(parts.count, sizes.cost(parts.rows), |task| {
         let part = parts.get(task);
         let mut inner = Tensor::dirty::<T>(Shape::from([part.rows, if is_gru { width } else { 0 }]));
@@ -129,163 +134,30 @@ fn forward<T: Math>(
             if let Some(project) = &project {
                 project.multiply(part.rows, Matrix::new(to_project, hidden, false), h, Onto::Nothing);
             }
-            for i in (0..part.rows).filter(|i| !recurrence.is_live(step, part.first + i)) {
-                row_mut(h, i, state).copy_from_slice(row(h_before, i, state));
+            for i in 0..part.rows {
+                let (sequence, h) = (part.first + i, row_mut(h, i, state));
+                let live = recurrence.is_live(step, sequence);
+                if recurrence.by_sequence {
+                    let at = recurrence.output_row([steps, batch], step, sequence);
+                    // SAFETY: as above.
+                    let output = unsafe { all_output.slice(at * state, state) };
+                    if live { output.copy_from_slice(h) } else { output.fill(T::zero()) }
+                }
+                if !live {
+                    h.copy_from_slice(row(h_before, i, state));
+                }
             }
         }
     });
 
     let end = |all: &Tensor, size: usize| all.window(last * batch * size, Shape::from([batch, size]));
     let c_n = if recurrence.cell == Cell::Lstm { end(&memories, memory) } else { Tensor::zeros([0], T::DTYPE) };
-    let [_, first_after] = recurrence.place(0);
-    let output = states.window(first_after * batch * state, Shape::from([steps, batch, state]));
-    let output = without_padding::<T>(output, recurrence);
+    if !recurrence.by_sequence {
+        let [_, first_after] = recurrence.place(0);
+        let among_states = states.window(first_after * batch * state, Shape::from([steps, batch, state]));
+        output = without_padding::<T>(among_states, recurrence);
+    }
     RecurrentRun { output, h_n: end(&states, state), c_n, sizes, gates, states, memories, hiddens }
-}
-
-impl RecurrentRun {
-    /// Adjoint of [`Tensor::recurrent`]: the gradients of its input `x`, of `h0` and `c0`, and of the weights in the
-    /// order of [`RecurrentWeights`]' fields, as far as `want` asks for them; from those of output, `h_n` and `c_n`.
-    ///
-    /// # Errors
-    /// Gradients of another shape or type than the outputs.
-    pub fn grad(
-        &self,
-        x: &Tensor,
-        weights: &RecurrentWeights<&Tensor>,
-        recurrence: &Recurrence,
-        dys: [Tensor; 3],
-        want: [bool; 8],
-    ) -> Result<[Option<Tensor>; 8]> {
-        for (y, dy) in [&self.output, &self.h_n, &self.c_n].into_iter().zip(&dys) {
-            check_adjoint(recurrence.cell.op(), y, dy)?;
-        }
-        dispatch_float!(x.dtype(), recurrence.cell.op(), T => backward::<T>(self, x, weights, recurrence, dys, want))
-    }
-}
-
-fn backward<T: Math>(
-    run: &RecurrentRun,
-    x: &Tensor,
-    weights: &RecurrentWeights<&Tensor>,
-    recurrence: &Recurrence,
-    [dy, dh_n, dc_n]: [Tensor; 3],
-    want: [bool; 8],
-) -> Result<[Option<Tensor>; 8]> {
-    let Sizes { steps, batch, input, hidden, state, width, memory, projected } = run.sizes;
-    let (is_lstm, is_gru) = (recurrence.cell == Cell::Lstm, recurrence.cell == Cell::Gru);
-    let only = |condition: bool, size: usize| if condition { size } else { 0 };
-    // What arrives at the last state travels back step by step, to become the gradient of the initial one.
-    let (mut dh0, mut dc0) = (dh_n, dc_n);
-    let mut d_gates = Tensor::dirty::<T>(Shape::from([steps, batch, width]));
-    let mut d_inner = Tensor::dirty::<T>(Shape::from([steps, batch, only(is_gru, width)]));
-    let mut d_states = Tensor::dirty::<T>(Shape::from([steps, batch, only(projected > 0, state)]));
-
-    let parts = Parts::new(batch);
-    let recur = parts.right::<T>(weights.weight_hh, false, steps);
-    let project = weights.weight_hr.map(|weight| parts.right::<T>(weight, false, steps));
-    let [gates, states, memories] = [&run.gates, &run.states, &run.memories].map(Tensor::slice_of::<T>);
-    let [all_dh, all_dc, all_gates, all_inner, all_states] =
-        [&mut dh0, &mut dc0, &mut d_gates, &mut d_inner, &mut d_states].map(|all| Shared::new(all.own_slice::<T>()));
-    par::tasks(parts.count, run.sizes.cost(parts.rows), |task| {
-        let part = parts.get(task);
-        let mut sums = Tensor::dirty::<T>(Shape::from([part.rows, state + projected]));
-        let (dh, d_out) = sums.own_slice::<T>().split_at_mut(part.rows * state);
-        for step in recurrence.steps(steps).rev() {
-            let [before, after] = recurrence.place(step);
-            // SAFETY: tasks have sequences of their own.
-            let [carry, dc, d_gates, d_inner, d_states] = unsafe {
-                [
-                    part.of(&all_dh, 0, state),
-                    part.of(&all_dc, 0, only(is_lstm, memory)),
-                    part.of(&all_gates, step, width),
-                    part.of(&all_inner, step, only(is_gru, width)),
-                    part.of(&all_states, step, only(projected > 0, state)),
-                ]
-            };
-            let (dy, gates, h_before) =
-                (part.at(dy.slice_of::<T>(), step, state), part.at(gates, step, width), part.at(states, before, state));
-            let (m_before, m) = (part.at(memories, before, memory), part.at(memories, after, memory));
-            let live = |i: &usize| recurrence.is_live(step, part.first + i);
-            for i in 0..part.rows {
-                let (dh, carry) = (row_mut(dh, i, state), row_mut(carry, i, state));
-                dh.fill(T::zero());
-                if live(&i) {
-                    dh.iter_mut().zip(&*carry).zip(row(dy, i, state)).for_each(|((dh, &carry), &dy)| *dh = carry + dy);
-                    carry.fill(T::zero());
-                }
-            }
-            if let Some(project) = &project {
-                d_states.copy_from_slice(dh);
-                project.multiply(part.rows, Matrix::new(dh, state, false), d_out, Onto::Nothing);
-            }
-            let d_out = if projected > 0 { &*d_out } else { &*dh };
-            for i in 0..part.rows {
-                let (gates, d_out, d_gates) = (row(gates, i, width), row(d_out, i, hidden), row_mut(d_gates, i, width));
-                let d_inner = row_mut(d_inner, i, only(is_gru, width));
-                if !live(&i) {
-                    d_gates.fill(T::zero());
-                    d_inner.fill(T::zero());
-                    continue;
-                }
-                let (m_before, m) = (row(m_before, i, memory), row(m, i, memory));
-                match recurrence.cell {
-                    Cell::RnnTanh => cells::plain_grad(gates, d_out, false, d_gates),
-                    Cell::RnnRelu => cells::plain_grad(gates, d_out, true, d_gates),
-                    Cell::Lstm => cells::lstm_grad(gates, m_before, m, d_out, row_mut(dc, i, memory), d_gates),
-                    Cell::Gru => {
-                        let (h_before, carry) = (row(h_before, i, state), row_mut(carry, i, state));
-                        cells::gru_grad(gates, h_before, m, d_out, d_gates, d_inner, carry);
-                    }
-                }
-            }
-            let through = if is_gru { &*d_inner } else { &*d_gates };
-            recur.multiply(part.rows, Matrix::new(through, width, false), carry, Onto::Itself);
-        }
-    });
-
-    // All steps of all sequences are rows from here on.
-    let rows = |all: &Tensor, size: usize| all.with_shape(Shape::from([steps * batch, size]));
-    let (d_gates, d_inner) = (rows(&d_gates, width), rows(&d_inner, only(is_gru, width)));
-    let [first_before, _] = recurrence.place(0);
-    let h_before = run.states.window(first_before * batch * state, Shape::from([steps * batch, state]));
-    let dx = want[0].then(|| d_gates.matmul(weights.weight_ih)?.reshape(x.shape())).transpose()?;
-    // The padding's gradients are zeros, but zero times whatever lies there might not be.
-    let x = want[3].then(|| rows(&without_padding::<T>(x.clone(), recurrence), input));
-    let h_before = want[4].then_some(&h_before);
-    let [d_ih, d_hh] = if is_gru {
-        let ([d_ih], [d_hh]) = (weight_grads(&d_gates, [x.as_ref()])?, weight_grads(&d_inner, [h_before])?);
-        [d_ih, d_hh]
-    } else {
-        weight_grads(&d_gates, [x.as_ref(), h_before])?
-    };
-    let sum = |wanted: bool, d: &Tensor| wanted.then(|| d.sum(0, false)).transpose();
-    let db_ih = sum(want[5] || (want[6] && !is_gru), &d_gates)?;
-    let db_hh = if is_gru { sum(want[6], &d_inner)? } else { db_ih.clone() };
-    let hiddens = want[7].then(|| rows(&run.hiddens, hidden));
-    let [d_hr] = weight_grads(&rows(&d_states, only(projected > 0, state)), [hiddens.as_ref()])?;
-    let [dh0, dc0] = [(want[1], dh0), (want[2], dc0)].map(|(want, d)| want.then_some(d));
-    Ok([dx, dh0, dc0, d_ih, d_hh, db_ih.filter(|_| want[5]), db_hh.filter(|_| want[6]), d_hr])
-}
-
-/// `dᵀ · input` for each input that there is, in one product, so that `d` is read once.
-fn weight_grads<const I: usize>(d: &Tensor, inputs: [Option<&Tensor>; I]) -> Result<[Option<Tensor>; I]> {
-    let mut grads = [const { None }; I];
-    let given: Vec<&Tensor> = inputs.into_iter().flatten().collect();
-    let of = |input: &Tensor| d.matmul_with(input, Trans { a: true, b: false });
-    let product = match given[..] {
-        [] => return Ok(grads),
-        [input] => of(input)?,
-        _ => of(&Tensor::concat(&given, 1)?)?,
-    };
-    let mut at = 0;
-    for (grad, input) in grads.iter_mut().zip(inputs) {
-        let Some(input) = input else { continue };
-        let end = at + input.shape()[1];
-        *grad = Some(if given.len() == 1 { product.clone() } else { product.slice(1, at, end)? });
-        at = end;
-    }
-    Ok(grads)
 }
 
 /// The batch cut into parts of some sequences, by its size alone.
@@ -394,7 +266,7 @@ mod tests {
     }
 
     fn along(cell: Cell, reverse: bool, lengths: Option<&[usize]>) -> Recurrence {
-        Recurrence { cell, reverse, lengths: lengths.map(Into::into) }
+        Recurrence { cell, reverse, lengths: lengths.map(Into::into), by_sequence: false }
     }
 
     fn draw(shape: &[usize], seed: u64, dtype: DType) -> Tensor {
@@ -433,6 +305,28 @@ mod tests {
                         near(&of(&all.c_n, 0), &alone.c_n);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn by_sequence_the_output_is_turned() {
+        for (cell, projection) in CELLS.map(|cell| (cell, 0)).into_iter().chain([(Cell::Lstm, 2)]) {
+            let weights = weights(cell, [3, 4, projection], DType::F32);
+            let (weights, state) = (weights.map(|w| w), if projection > 0 { projection } else { 4 });
+            let (x, h0) = (draw(&[5, 3, 3], 1, DType::F32), draw(&[3, state], 2, DType::F32));
+            for (reverse, lengths) in [(false, None), (true, Some(&[2, 5, 1][..]))] {
+                let by_step = along(cell, reverse, lengths);
+                let by_sequence = Recurrence { by_sequence: true, ..by_step.clone() };
+                let [a, b] = [&by_step, &by_sequence].map(|way| x.recurrent(&h0, None, &weights, way).unwrap());
+                assert_eq!(a.output.transpose(0, 1).unwrap(), b.output);
+                let (dy, ends) = (draw(&[5, 3, state], 3, DType::F32), [&a.h_n, &a.c_n].map(Tensor::clone));
+                let grads = |run: &RecurrentRun, way, dy| {
+                    let [h_n, c_n] = ends.clone();
+                    let want = [true, true, true, true, true, true, true, projection > 0];
+                    run.grad(&x, &weights, way, [dy, h_n, c_n], want).unwrap()
+                };
+                assert!(grads(&a, &by_step, dy.clone()) == grads(&b, &by_sequence, dy.transpose(0, 1).unwrap()));
             }
         }
     }
