@@ -45,7 +45,13 @@ fn detected() -> Simd {
     Simd::Plain
 }
 
+/// Whether every machine of the target multiplies and adds in one instruction.
+pub(crate) const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+
 /// Compiles a loop three times, for each level of [`Simd`], and calls the one for this machine.
+///
+/// In the body the constant `FUSED` says whether there are fused multiply-adds: where there are none, `mul_add` would
+/// be a call of a library's function.
 ///
 /// The body is ordinary safe Rust that the compiler vectorises; what it calls must be `#[inline(always)]` or small.
 /// The first parameter is the element's type, which says how many of the three are worth compiling.
@@ -56,15 +62,15 @@ macro_rules! vectorized {
         $(#[$meta])*
         $vis fn $name <$t: $t_bound, $($g: $bound,)* $($(const $n: $n_type),+)?> ($($arg: $type),*) $(-> $ret)? {
             #[inline(always)]
-            fn plain <$t: $t_bound, $($g: $bound,)* $($(const $n: $n_type),+)?> ($($arg: $type),*) $(-> $ret)? $body
+            fn body <$t: $t_bound, $($g: $bound,)* $($(const $n: $n_type,)+)? const FUSED: bool> ($($arg: $type),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            fn avx2 <$t: $t_bound, $($g: $bound,)* $($(const $n: $n_type),+)?> ($($arg: $type),*) $(-> $ret)? { plain($($arg),*) }
+            fn avx2 <$t: $t_bound, $($g: $bound,)* $($(const $n: $n_type),+)?> ($($arg: $type),*) $(-> $ret)? { body::<$t, $($g,)* $($($n,)+)? true>($($arg),*) }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-            fn avx512 <$t: $t_bound, $($g: $bound,)* $($(const $n: $n_type),+)?> ($($arg: $type),*) $(-> $ret)? { plain($($arg),*) }
+            fn avx512 <$t: $t_bound, $($g: $bound,)* $($(const $n: $n_type),+)?> ($($arg: $type),*) $(-> $ret)? { body::<$t, $($g,)* $($($n,)+)? true>($($arg),*) }
 
             #[cfg(target_arch = "x86_64")]
             {
@@ -77,7 +83,7 @@ macro_rules! vectorized {
                     return unsafe { avx2($($arg),*) };
                 }
             }
-            plain($($arg),*)
+            body::<$t, $($g,)* $($($n,)+)? { $crate::simd::FUSED }>($($arg),*)
         }
     };
 }

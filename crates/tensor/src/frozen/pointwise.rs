@@ -26,6 +26,17 @@ pub enum Pointwise {
     Silu,
 }
 
+/// Replaces each element by one of the functions of [`Math`]; the constant `FUSED` is there for it.
+macro_rules! math {
+    ($to:expr, |$x:ident| $body:expr) => {{
+        #[inline(always)]
+        fn f<const FUSED: bool>($x: f32) -> f32 {
+            $body
+        }
+        map($to, &|x, fused| if fused { f::<true>(x) } else { f::<false>(x) })
+    }};
+}
+
 impl Pointwise {
     /// Whether it keeps the order of any two numbers, so that it may stand on either side of a max-pool.
     pub fn is_monotone(self) -> bool {
@@ -52,16 +63,16 @@ impl Pointwise {
     /// Replaces each element by its value.
     pub fn apply(self, x: &mut [f32]) {
         match self {
-            Self::Relu => map(x, &|x| if x < 0.0 { 0.0 } else { x }), // NaN stays NaN
-            Self::LeakyRelu(slope) => map(x, &|x| if x > 0.0 { x } else { slope * x }),
-            Self::Hardtanh(low, high) => map(x, &|x| {
+            Self::Relu => map(x, &|x, _| if x < 0.0 { 0.0 } else { x }), // NaN stays NaN
+            Self::LeakyRelu(slope) => map(x, &|x, _| if x > 0.0 { x } else { slope * x }),
+            Self::Hardtanh(low, high) => map(x, &|x, _| {
                 let x = if x < low { low } else { x };
                 if x > high { high } else { x }
             }),
-            Self::Sigmoid => map(x, &|x: f32| x.sigmoid()),
-            Self::Tanh => map(x, &|x: f32| x.fast_tanh()),
-            Self::Gelu => map(x, &|x: f32| x * x.normal_distribution().0),
-            Self::Silu => map(x, &|x: f32| x * x.sigmoid()),
+            Self::Sigmoid => math!(x, |x| x.sigmoid::<FUSED>()),
+            Self::Tanh => math!(x, |x| x.fast_tanh::<FUSED>()),
+            Self::Gelu => math!(x, |x| x * x.normal_distribution::<FUSED>().0),
+            Self::Silu => math!(x, |x| x * x.sigmoid::<FUSED>()),
         }
     }
 
@@ -77,9 +88,9 @@ impl Pointwise {
 }
 
 vectorized! {
-    fn map<T: Element, F: Fn(T) -> T>(x: &mut [T], f: &F) {
+    fn map<T: Element, F: Fn(T, bool) -> T>(x: &mut [T], f: &F) {
         for x in x {
-            *x = f(*x);
+            *x = f(*x, FUSED);
         }
     }
 }

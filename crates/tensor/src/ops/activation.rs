@@ -16,10 +16,13 @@ macro_rules! adjoint {
         $crate::dtype::dispatch_float!($x.dtype(), $op, $T => {
             $($(let $number = $number as $T;)+)?
             #[inline(always)]
-            fn f($v: $T, $d: $T $($(, $number: $T)+)?) -> $T {
+            fn f<const FUSED: bool>($v: $T, $d: $T $($(, $number: $T)+)?) -> $T {
                 $body
             }
-            Ok($crate::ops::elementwise::apply_both($x, $dy, $cost, move |x: $T, dy: $T| f(x, dy $($(, $number)+)?)))
+            Ok($crate::ops::elementwise::apply_both($x, $dy, $cost, move |x: $T, dy: $T, fused| match fused {
+                true => f::<true>(x, dy $($(, $number)+)?),
+                false => f::<false>(x, dy $($(, $number)+)?),
+            }))
         })
     }};
 }
@@ -64,7 +67,7 @@ impl Tensor {
     /// `f32`: at most 3 ulp from the exact value, over the whole range.
     #[track_caller]
     pub fn sigmoid(&self) -> Self {
-        unary!(self, "sigmoid", 0.6, |x: T| x.sigmoid())
+        unary!(self, "sigmoid", 0.6, |x: T| x.sigmoid::<FUSED>())
     }
 
     /// Adjoint of [`sigmoid`](Self::sigmoid): `dy · y · (1 − y)`; `self` is its output `y`.
@@ -81,7 +84,7 @@ impl Tensor {
     /// `f32`: at most 2 ulp from the exact value, over the whole range.
     #[track_caller]
     pub fn tanh(&self) -> Self {
-        unary!(self, "tanh", 0.8, |x: T| x.fast_tanh())
+        unary!(self, "tanh", 0.8, |x: T| x.fast_tanh::<FUSED>())
     }
 
     /// Adjoint of [`tanh`](Self::tanh): `dy · (1 − y²)`; `self` is its output `y`.
@@ -101,7 +104,7 @@ impl Tensor {
     /// Elfwing, Uchibe & Doya (2018), "Sigmoid-Weighted Linear Units for Neural Network Function Approximation".
     #[track_caller]
     pub fn silu(&self) -> Self {
-        unary!(self, "silu", 0.6, |x: T| x * x.sigmoid())
+        unary!(self, "silu", 0.6, |x: T| x * x.sigmoid::<FUSED>())
     }
 
     /// Adjoint of [`silu`](Self::silu): `dy · s · (1 + x · (1 − s))` with `s = sigmoid(x)`; `self` is its input `x`.
@@ -110,7 +113,7 @@ impl Tensor {
     /// Different shapes or element types, or integers.
     pub fn silu_grad(&self, dy: &Self) -> Result<Self> {
         adjoint!(self, dy, "silu_grad", 0.7, |x: T, dy: T| {
-            let s = x.sigmoid();
+            let s = x.sigmoid::<FUSED>();
             dy * (s * (1.0 + x * (1.0 - s)))
         })
     }
@@ -125,7 +128,7 @@ impl Tensor {
     /// Hendrycks & Gimpel (2016), "Gaussian Error Linear Units (GELUs)".
     #[track_caller]
     pub fn gelu(&self) -> Self {
-        unary!(self, "gelu", 1.0, |x: T| x * x.normal_distribution().0)
+        unary!(self, "gelu", 1.0, |x: T| x * x.normal_distribution::<FUSED>().0)
     }
 
     /// Adjoint of [`gelu`](Self::gelu): `dy · (Φ(x) + x · φ(x))` with the density `φ(x) = e^(−x²/2) / √(2π)`; `self`
@@ -135,7 +138,7 @@ impl Tensor {
     /// Different shapes or element types, or integers.
     pub fn gelu_grad(&self, dy: &Self) -> Result<Self> {
         adjoint!(self, dy, "gelu_grad", 1.0, |x: T, dy: T| {
-            let (distribution, density) = x.normal_distribution();
+            let (distribution, density) = x.normal_distribution::<FUSED>();
             dy * (distribution + x * density)
         })
     }
@@ -149,7 +152,7 @@ impl Tensor {
     pub fn gelu_tanh(&self) -> Self {
         unary!(self, "gelu_tanh", 0.7, |x: T| {
             const DOUBLED: T = 2.0 * GELU_SLOPE as T;
-            x * (DOUBLED * x * (1.0 + GELU_CUBIC as T * x * x)).sigmoid()
+            x * (DOUBLED * x * (1.0 + GELU_CUBIC as T * x * x)).sigmoid::<FUSED>()
         })
     }
 
@@ -161,7 +164,7 @@ impl Tensor {
         adjoint!(self, dy, "gelu_tanh_grad", 0.8, |x: T, dy: T| {
             const DOUBLED: T = 2.0 * GELU_SLOPE as T;
             let square = if x * x > 1e4 { 1e4 } else { x * x }; // beyond, s is 0 or 1: but 0 · ∞ would be NaN
-            let s = (DOUBLED * x * (1.0 + GELU_CUBIC as T * square)).sigmoid();
+            let s = (DOUBLED * x * (1.0 + GELU_CUBIC as T * square)).sigmoid::<FUSED>();
             dy * (s + x * s * (1.0 - s) * DOUBLED * (1.0 + 3.0 * GELU_CUBIC as T * square))
         })
     }

@@ -59,14 +59,14 @@ impl Tensor {
     fn scaled_elu(&self, op: &'static str, [scale, alpha, rate]: [f64; 3]) -> Self {
         let depth = scale * alpha;
         unary!(self, op, 0.6, [scale, depth, rate], |x: T| {
-            if x > 0.0 { scale * x } else { depth * (rate * x).fast_exp_m1() }
+            if x > 0.0 { scale * x } else { depth * (rate * x).fast_exp_m1::<FUSED>() }
         })
     }
 
     fn scaled_elu_grad(&self, op: &'static str, dy: &Self, [scale, alpha, rate]: [f64; 3]) -> Result<Self> {
         let slope = scale * alpha * rate;
         adjoint!(self, dy, op, 0.6, [scale, slope, rate], |x: T, dy: T| {
-            dy * if x <= 0.0 { slope * (rate * x).fast_exp() } else { scale }
+            dy * if x <= 0.0 { slope * (rate * x).fast_exp::<FUSED>() } else { scale }
         })
     }
 
@@ -78,7 +78,7 @@ impl Tensor {
     pub fn softplus(&self, beta: f64, threshold: f64) -> Self {
         unary!(self, "softplus", 1.0, [beta, threshold], |x: T| {
             let z = beta * x;
-            let y = ((if z > 0.0 { z } else { 0.0 }) + (-z.abs()).fast_exp().fast_ln_1p()) / beta;
+            let y = ((if z > 0.0 { z } else { 0.0 }) + (-z.abs()).fast_exp::<FUSED>().fast_ln_1p::<FUSED>()) / beta;
             if z > threshold { x } else { y }
         })
     }
@@ -87,7 +87,7 @@ impl Tensor {
     pub fn softplus_grad(&self, dy: &Self, beta: f64, threshold: f64) -> Result<Self> {
         adjoint!(self, dy, "softplus_grad", 0.6, [beta, threshold], |x: T, dy: T| {
             let z = beta * x;
-            dy * if z > threshold { 1.0 } else { z.sigmoid() }
+            dy * if z > threshold { 1.0 } else { z.sigmoid::<FUSED>() }
         })
     }
 
@@ -95,13 +95,13 @@ impl Tensor {
     #[track_caller]
     pub fn log_sigmoid(&self) -> Self {
         unary!(self, "log_sigmoid", 1.0, |x: T| {
-            (if x < 0.0 { x } else { 0.0 }) - (-x.abs()).fast_exp().fast_ln_1p()
+            (if x < 0.0 { x } else { 0.0 }) - (-x.abs()).fast_exp::<FUSED>().fast_ln_1p::<FUSED>()
         })
     }
 
     /// Adjoint of [`log_sigmoid`](Self::log_sigmoid): `dy · sigmoid(−x)`.
     pub fn log_sigmoid_grad(&self, dy: &Self) -> Result<Self> {
-        adjoint!(self, dy, "log_sigmoid_grad", 0.6, |x: T, dy: T| dy * (-x).sigmoid())
+        adjoint!(self, dy, "log_sigmoid_grad", 0.6, |x: T, dy: T| dy * (-x).sigmoid::<FUSED>())
     }
 
     /// `x · tanh(softplus(x))`.
@@ -115,7 +115,7 @@ impl Tensor {
     #[track_caller]
     pub fn mish(&self) -> Self {
         unary!(self, "mish", 0.8, |x: T| {
-            let e = (-x.abs()).fast_exp();
+            let e = (-x.abs()).fast_exp::<FUSED>();
             let (of, rest) = if x < 0.0 { (e * (e + 2.0), 2.0) } else { (1.0 + 2.0 * e, 2.0 * e * e) };
             x * (of / (of + rest))
         })
@@ -124,7 +124,7 @@ impl Tensor {
     /// Adjoint of [`mish`](Self::mish): `dy · (t + x · (1 − t²) · sigmoid(x))` with `t = tanh(softplus(x))`.
     pub fn mish_grad(&self, dy: &Self) -> Result<Self> {
         adjoint!(self, dy, "mish_grad", 1.0, |x: T, dy: T| {
-            let e = (-x.abs()).fast_exp();
+            let e = (-x.abs()).fast_exp::<FUSED>();
             let (of, rest) = if x < 0.0 { (e * (e + 2.0), 2.0) } else { (1.0 + 2.0 * e, 2.0 * e * e) };
             let (t, one_minus_t) = (of / (of + rest), rest / (of + rest));
             let sigmoid = (if x < 0.0 { e } else { 1.0 }) / (1.0 + e);
@@ -149,12 +149,12 @@ impl Tensor {
     /// `x − tanh(x)`.
     #[track_caller]
     pub fn tanhshrink(&self) -> Self {
-        unary!(self, "tanhshrink", 0.8, |x: T| x - x.fast_tanh())
+        unary!(self, "tanhshrink", 0.8, |x: T| x - x.fast_tanh::<FUSED>())
     }
 
     /// Adjoint of [`tanhshrink`](Self::tanhshrink): `dy · tanh(x)²`.
     pub fn tanhshrink_grad(&self, dy: &Self) -> Result<Self> {
-        adjoint!(self, dy, "tanhshrink_grad", 0.8, |x: T, dy: T| dy * x.fast_tanh() * x.fast_tanh())
+        adjoint!(self, dy, "tanhshrink_grad", 0.8, |x: T, dy: T| dy * x.fast_tanh::<FUSED>() * x.fast_tanh::<FUSED>())
     }
 }
 

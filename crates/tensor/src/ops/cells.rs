@@ -33,7 +33,7 @@ vectorized! {
         match relu {
             // Written so that NaN stays NaN.
             true => activate(gates, |x| if x < T::zero() { T::zero() } else { x }),
-            false => activate(gates, T::fast_tanh),
+            false => activate(gates, T::fast_tanh::<FUSED>),
         }
         h.copy_from_slice(gates);
     }
@@ -56,14 +56,14 @@ vectorized! {
     pub(super) fn lstm<T: Math>(gates: &mut [T], c_before: &[T], c: &mut [T], h: &mut [T]) {
         let size = c.len();
         let (g, o) = (2 * size, 3 * size);
-        activate(&mut gates[..g], T::sigmoid);
-        activate(&mut gates[g..o], T::fast_tanh);
-        activate(&mut gates[o..4 * size], T::sigmoid);
+        activate(&mut gates[..g], T::sigmoid::<FUSED>);
+        activate(&mut gates[g..o], T::fast_tanh::<FUSED>);
+        activate(&mut gates[o..4 * size], T::sigmoid::<FUSED>);
         parts!(gates[..4 * size], split_at, size, i, f, g, o);
         let (c_before, h) = (&c_before[..size], &mut h[..size]);
         for j in 0..size {
             c[j] = f[j] * c_before[j] + i[j] * g[j];
-            h[j] = o[j] * c[j].fast_tanh();
+            h[j] = o[j] * c[j].fast_tanh::<FUSED>();
         }
     }
 }
@@ -78,7 +78,7 @@ vectorized! {
         parts!(gates[..4 * size], split_at, size, i, f, g, o);
         parts!(d_gates[..4 * size], split_at_mut, size, di, df, dg, d_o);
         for j in 0..size {
-            let t = c[j].fast_tanh();
+            let t = c[j].fast_tanh::<FUSED>();
             let d = dc[j] + dh[j] * o[j] * (one - t * t);
             d_o[j] = dh[j] * t * o[j] * (one - o[j]);
             di[j] = d * g[j] * i[j] * (one - i[j]);
@@ -104,14 +104,14 @@ vectorized! {
         parts!(a[..3 * size], split_at, size, a_r, a_z, a_n);
         parts!(b[..3 * size], split_at, size, b_r, b_z, b_n);
         for j in 0..size {
-            r[j] = ((r[j] + a_r[j]) + (inner_r[j] + b_r[j])).sigmoid();
+            r[j] = ((r[j] + a_r[j]) + (inner_r[j] + b_r[j])).sigmoid::<FUSED>();
         }
         for j in 0..size {
-            z[j] = ((z[j] + a_z[j]) + (inner_z[j] + b_z[j])).sigmoid();
+            z[j] = ((z[j] + a_z[j]) + (inner_z[j] + b_z[j])).sigmoid::<FUSED>();
         }
         for j in 0..size {
             m[j] = inner_n[j] + b_n[j];
-            n[j] = ((n[j] + a_n[j]) + r[j] * m[j]).fast_tanh();
+            n[j] = ((n[j] + a_n[j]) + r[j] * m[j]).fast_tanh::<FUSED>();
             h[j] = n[j] + z[j] * (h_before[j] - n[j]);
         }
     }

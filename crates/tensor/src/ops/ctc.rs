@@ -212,7 +212,7 @@ impl<'a, T: Math> Sample<'a, T> {
             for state in 0..len {
                 let log_share = ways[state] + onward[state] + loss;
                 if log_share >= negligible || log_share.is_nan() {
-                    out[self.states[state]] += -dy * log_share.fast_exp();
+                    out[self.states[state]] += -dy * log_share.fast_exp::<false>();
                 }
                 after[state] = onward[state] + self.log_prob(step, state);
             }
@@ -229,7 +229,7 @@ vectorized! {
             let most = if a > b { a } else { b };
             let most = if most > c { most } else { c };
             let shift = if most > T::neg_infinity() { most } else { T::zero() };
-            *out = shift + ((a - shift).fast_exp() + (b - shift).fast_exp() + (c - shift).fast_exp()).fast_ln();
+            *out = shift + ((a - shift).fast_exp::<FUSED>() + (b - shift).fast_exp::<FUSED>() + (c - shift).fast_exp::<FUSED>()).fast_ln::<FUSED>();
         }
     }
 }

@@ -11,15 +11,20 @@ use crate::{Element, Error, Result, Tensor, par};
 pub(crate) const COPY: f64 = 0.2;
 
 vectorized! {
-    fn map_slice<T: Element, U: Element, F: Fn(T) -> U>(out: &mut [U], x: &[T], f: &F) {
+    fn map_slice<T: Element, U: Element, F: Fn(T, bool) -> U>(out: &mut [U], x: &[T], f: &F) {
         for (out, &x) in out.iter_mut().zip(x) {
-            *out = f(x);
+            *out = f(x, FUSED);
         }
     }
 }
 
 /// `f` of every element; one takes about `cost` nanoseconds.
 pub(crate) fn apply<T: Element, U: Element>(x: &Tensor, cost: f64, f: impl Fn(T) -> U + Sync) -> Tensor {
+    apply_fused(x, cost, move |x, _| f(x))
+}
+
+/// As [`apply`]; `f` is told whether there are fused multiply-adds.
+pub(crate) fn apply_fused<T: Element, U: Element>(x: &Tensor, cost: f64, f: impl Fn(T, bool) -> U + Sync) -> Tensor {
     let input = x.slice_of::<T>();
     Tensor::build(x.shape(), |out| {
         par::elements(out, cost, |start, out| map_slice(out, &input[start..][..out.len()], &f));
@@ -27,15 +32,16 @@ pub(crate) fn apply<T: Element, U: Element>(x: &Tensor, cost: f64, f: impl Fn(T)
 }
 
 vectorized! {
-    fn zip_slices<T: Element, F: Fn(T, T) -> T>(out: &mut [T], a: &[T], b: &[T], f: &F) {
+    fn zip_slices<T: Element, F: Fn(T, T, bool) -> T>(out: &mut [T], a: &[T], b: &[T], f: &F) {
         for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-            *out = f(a, b);
+            *out = f(a, b, FUSED);
         }
     }
 }
 
-/// `f` of every pair of elements of two tensors that are known to have one shape; one takes about `cost` nanoseconds.
-pub(crate) fn apply_both<T: Element>(a: &Tensor, b: &Tensor, cost: f64, f: impl Fn(T, T) -> T + Sync) -> Tensor {
+/// `f` of every pair of elements of two tensors that are known to have one shape, told whether there are fused
+/// multiply-adds; one takes about `cost` nanoseconds.
+pub(crate) fn apply_both<T: Element>(a: &Tensor, b: &Tensor, cost: f64, f: impl Fn(T, T, bool) -> T + Sync) -> Tensor {
     let (shape, a, b) = (a.shape(), a.slice_of::<T>(), b.slice_of::<T>());
     Tensor::build(shape, |out| {
         par::elements(out, cost, |start, out| zip_slices(out, &a[start..][..out.len()], &b[start..][..out.len()], &f));
@@ -97,7 +103,8 @@ macro_rules! float {
 pub(crate) use float;
 
 /// A function of one float, written once for both types: `unary!(x, "square", COPY, |x: T| x * x)`, with numbers
-/// (`f64` outside, `T` inside) in front if it has some: `unary!(x, "elu", 0.6, [alpha], |x: T| …)`.
+/// (`f64` outside, `T` inside) in front if it has some: `unary!(x, "elu", 0.6, [alpha], |x: T| …)`. The constant
+/// `FUSED` is there for what [`Math`] has.
 ///
 /// A macro, because the body must become an `#[inline(always)]` item: a closure of this size is not inlined into all
 /// the loops that `vectorized!` makes.
@@ -106,10 +113,13 @@ macro_rules! unary {
         $crate::ops::elementwise::float!($x, $op, $T => {
             $($(let $number = $number as $T;)+)?
             #[inline(always)]
-            fn f($v: $T $($(, $number: $T)+)?) -> $T {
+            fn f<const FUSED: bool>($v: $T $($(, $number: $T)+)?) -> $T {
                 $body
             }
-            $crate::ops::elementwise::apply($x, $cost, move |x: $T| f(x $($(, $number)+)?))
+            $crate::ops::elementwise::apply_fused($x, $cost, move |x: $T, fused| match fused {
+                true => f::<true>(x $($(, $number)+)?),
+                false => f::<false>(x $($(, $number)+)?),
+            })
         })
     };
 }
@@ -160,7 +170,7 @@ impl Tensor {
     /// `f32`: at most 1 ulp from the exact value, over the whole range, subnormal results included.
     #[track_caller]
     pub fn exp(&self) -> Self {
-        unary!(self, "exp", 0.5, |x: T| x.fast_exp())
+        unary!(self, "exp", 0.5, |x: T| x.fast_exp::<FUSED>())
     }
 
     /// The natural logarithm: −∞ at 0, NaN below.
@@ -169,7 +179,7 @@ impl Tensor {
     /// `f32`: at most 1 ulp from the exact value, over the whole range, subnormal arguments included.
     #[track_caller]
     pub fn log(&self) -> Self {
-        unary!(self, "log", 0.5, |x: T| x.fast_ln())
+        unary!(self, "log", 0.5, |x: T| x.fast_ln::<FUSED>())
     }
 
     /// The sine of `x` in radians.

@@ -99,7 +99,7 @@ vectorized! {
     /// The values of the function, and its slopes in the arguments' place.
     fn gelu<T: Math>(values: &mut [T], arguments: &mut [T]) {
         for (value, x) in values.iter_mut().zip(arguments) {
-            let (distribution, density) = x.normal_distribution();
+            let (distribution, density) = x.normal_distribution::<FUSED>();
             *value = *x * distribution;
             *x = distribution + *x * density;
         }

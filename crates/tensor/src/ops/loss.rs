@@ -229,7 +229,7 @@ vectorized! {
         for (i, out) in out.chunks_exact_mut(2).enumerate() {
             let x = &x[i * width..][..width];
             let max = fold_slice(x, T::neg_infinity(), &greater);
-            out.copy_from_slice(&[max, sum_of_exps(x, max).ln()]);
+            out.copy_from_slice(&[max, sum_of_exps::<T, FUSED>(x, max).ln()]);
         }
     }
 }
@@ -238,7 +238,7 @@ vectorized! {
     /// `scale · softmax(x)`
     fn scaled_softmax<T: Math>(out: &mut [T], x: &[T], max: T, log_sum: T, scale: T) {
         for (out, &x) in out.iter_mut().zip(x) {
-            *out = (x - max - log_sum).fast_exp() * scale;
+            *out = (x - max - log_sum).fast_exp::<FUSED>() * scale;
         }
     }
 }

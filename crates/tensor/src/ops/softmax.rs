@@ -133,7 +133,7 @@ vectorized! {
                 subtract_greatest(out, x);
             }
             for out in &mut *out {
-                *out = out.fast_exp();
+                *out = out.fast_exp::<FUSED>();
             }
             for out in out.chunks_exact_mut(n) {
                 let scale = T::one() / fold_slice(out, T::zero(), &T::plus);
@@ -167,10 +167,10 @@ vectorized! {
                 subtract_greatest(out, x);
             }
             for (exp, out) in exps.iter_mut().zip(&*out) {
-                *exp = out.fast_exp();
+                *exp = out.fast_exp::<FUSED>();
             }
             for (out, exps) in out.chunks_exact_mut(n).zip(exps.chunks_exact(n)) {
-                let log = fold_slice(exps, T::zero(), &T::plus).fast_ln();
+                let log = fold_slice(exps, T::zero(), &T::plus).fast_ln::<FUSED>();
                 for out in out {
                     *out = *out - log;
                 }
@@ -184,7 +184,7 @@ vectorized! {
         for ((out, y), dy) in out.chunks_exact_mut(n).zip(y.chunks_exact(n)).zip(dy.chunks_exact(n)) {
             let sum = fold_slice(dy, T::zero(), &T::plus);
             for i in 0..n {
-                out[i] = dy[i] - y[i].fast_exp() * sum;
+                out[i] = dy[i] - y[i].fast_exp::<FUSED>() * sum;
             }
         }
     }
@@ -197,20 +197,20 @@ vectorized! {
             let greatest = fold_slice(x, T::LEAST, &greater);
             // A row of −∞ has the sum 0, one with +∞ the sum ∞: neither may become ∞ − ∞.
             let shift = if greatest.abs() < T::GREATEST { greatest } else { T::zero() };
-            *out = shift + sum_of_exps(x, shift).fast_ln();
+            *out = shift + sum_of_exps::<T, FUSED>(x, shift).fast_ln::<FUSED>();
         }
     }
 }
 
 /// `Σ exp(x − shift)`; to be called in a `vectorized!` loop.
 #[inline(always)]
-pub(super) fn sum_of_exps<T: RowMath>(x: &[T], shift: T) -> T {
+pub(super) fn sum_of_exps<T: RowMath, const FUSED: bool>(x: &[T], shift: T) -> T {
     /// Exponentials that are summed at once: few, since short rows pay for the whole scratch.
     const BLOCK: usize = 128;
     let (mut sum, mut scratch) = (T::zero(), [T::zero(); BLOCK]);
     for x in x.chunks(BLOCK) {
         for (scratch, &x) in scratch.iter_mut().zip(x) {
-            *scratch = (x - shift).fast_exp();
+            *scratch = (x - shift).fast_exp::<FUSED>();
         }
         sum += fold_slice(&scratch[..x.len()], T::zero(), &T::plus);
     }

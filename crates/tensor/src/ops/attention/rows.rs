@@ -21,9 +21,9 @@ pub(super) trait AttentionMath: Math + Number + Lanewise {
     /// `eˣ` for an `x` that at most rounding lifts above 0. What is below normal numbers is 0: −∞, which masks are full
     /// of, must not cost a slow denormal number on the way.
     #[inline(always)]
-    fn weight(self) -> Self {
+    fn weight<const FUSED: bool>(self) -> Self {
         let x = if self < Self::FLOOR { Self::FLOOR } else { self };
-        let exp = if x > Self::CEILING { Self::CEILING } else { x }.exp_of_middle();
+        let exp = if x > Self::CEILING { Self::CEILING } else { x }.exp_of_middle::<FUSED>();
         if self < Self::FLOOR { Self::zero() } else { exp }
     }
 }
@@ -92,13 +92,13 @@ vectorized! {
             }
             let mut sum = vector(totals, at);
             for i in 0..LANES {
-                rescale[at + i] = (before[i] - shift[i]).weight();
+                rescale[at + i] = (before[i] - shift[i]).weight::<FUSED>();
                 sum[i] *= rescale[at + i];
             }
             for row in scores.chunks_exact_mut(width).take(looks) {
                 let row = &mut row[at..at + LANES];
                 for i in 0..LANES {
-                    row[i] = (row[i] - shift[i]).weight();
+                    row[i] = (row[i] - shift[i]).weight::<FUSED>();
                     sum[i] += row[i];
                 }
             }
@@ -140,7 +140,7 @@ vectorized! {
     pub(super) fn finish<T: AttentionMath>(greatest: &[T], totals: &mut [T], shares: &mut [T]) {
         for ((total, share), &greatest) in totals.iter_mut().zip(shares).zip(greatest) {
             *share = if *total == T::zero() { T::zero() } else { T::one() / *total };
-            *total = greatest + total.fast_ln();
+            *total = greatest + total.fast_ln::<FUSED>();
         }
     }
 }
@@ -217,7 +217,7 @@ vectorized! {
                     }
                 }
                 for i in 0..LANES {
-                    let weight = (weights[i] - logs[i]).weight();
+                    let weight = (weights[i] - logs[i]).weight::<FUSED>();
                     weights[i] = weight * kept[i];
                     slopes[i] = weight * (slopes[i] * kept[i] - along[i]) * scale;
                 }
