@@ -75,7 +75,7 @@ const MANY: usize = 32;
 const FEW: usize = 8;
 const LARGE: usize = 128 * 128;
 const SMALL: usize = 64 * 64;
-/// Elements of `C` that one task goes through block by block, at most: with their operands they stay in the second cache.
+/// Elements of `C` that one task goes through block by block, at most: with their operands they fit the second cache.
 const AREA: usize = 8 * LARGE;
 /// What a row or a column more costs a task, in elements of `C`: its operand must be loaded or packed.
 const EDGE: usize = 8;

@@ -78,8 +78,8 @@ pub(crate) struct Block<'a, T> {
     pub(crate) ahead: Option<Ahead<T>>,
 }
 
-/// What will be needed later, where no processor guesses it: in step `t` of the tile whose first row is `r`, the line at
-/// `start[t · step + r · row]` is asked for.
+/// What will be needed later, where no processor guesses it: in step `t` of the tile whose first row is `r`, the line
+/// at `start[t · step + r · row]` is asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead<T> {
     pub(crate) start: *const T,
