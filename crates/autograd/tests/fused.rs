@@ -64,9 +64,21 @@ fn feed_forward() {
             let hidden = if bend == Bend::Gelu { z.gelu() } else { z.relu() };
             hidden.linear(&x[2], biases[1], Activation::Identity)
         };
-        let with = |x: &[Var]| x[0].feed_forward([&x[1], &x[2]], [Some(&x[3]), Some(&x[4])], bend);
+        let with = |x: &[Var]| x[0].feed_forward([&x[1], &x[2]], [Some(&x[3]), Some(&x[4])], bend, 0.0);
         same(70 * 150, &inputs, with, |x| plain(x, [Some(&x[3]), Some(&x[4])]));
-        same(70 * 150, &inputs[..3], |x| x[0].feed_forward([&x[1], &x[2]], [None; 2], bend), |x| plain(x, [None; 2]));
+        same(
+            70 * 150,
+            &inputs[..3],
+            |x| x[0].feed_forward([&x[1], &x[2]], [None; 2], bend, 0.0),
+            |x| plain(x, [None; 2]),
+        );
+        let dropped = move |x: &[Var]| {
+            let z = x[0].linear(&x[1], Some(&x[3]), Activation::Identity)?;
+            let hidden = if bend == Bend::Gelu { z.gelu() } else { z.relu() };
+            hidden.dropout(0.3)?.linear(&x[2], Some(&x[4]), Activation::Identity)
+        };
+        let drops = |x: &[Var]| x[0].feed_forward([&x[1], &x[2]], [Some(&x[3]), Some(&x[4])], bend, 0.3);
+        same(70 * 150, &inputs, drops, dropped);
         // Whatever is asked for comes out the same.
         for asked in 1..1 << inputs.len() {
             let grads = |f: &dyn Fn(&[Var]) -> Result<Var>| {

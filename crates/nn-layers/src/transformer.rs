@@ -19,7 +19,7 @@ use crate::init::{self, Gain};
 use crate::plan::weight_shape;
 use crate::{LayerNorm, Linear, Module, Result};
 use maplet_autograd::{Var, fields, params_mut};
-use maplet_tensor::{Activation, Bend, Rng};
+use maplet_tensor::{Bend, Rng};
 use serde::{Deserialize, Serialize};
 
 /// The function between the two linear layers of a transformer's layer.
@@ -175,24 +175,15 @@ impl Block {
         Ok(y.dropout(self.dropout)?)
     }
 
-    /// `linear2(activation(linear1(x)))`
-    fn feed_forward(&self, x: &Var, [first, second]: [&Linear; 2]) -> Result<Var> {
-        if self.dropout == 0.0 {
-            let bias = |layer: &Linear| layer.bias.as_ref().map(|bias| bias.on(x));
-            let (first_bias, second_bias) = (bias(first), bias(second));
-            let bend = match self.activation {
-                FeedForward::Relu => Bend::Relu,
-                FeedForward::Gelu => Bend::Gelu,
-            };
-            let (weights, biases) =
-                ([first.weight.on(x), second.weight.on(x)], [first_bias.as_ref(), second_bias.as_ref()]);
-            return Ok(x.feed_forward(weights.each_ref(), biases, bend)?);
-        }
-        let between = match self.activation {
-            FeedForward::Relu => first.apply(x, Activation::Relu)?,
-            FeedForward::Gelu => first.forward(x)?.gelu(),
+    /// `linear2(dropout(activation(linear1(x))))`
+    fn feed_forward(&self, x: &Var, layers: [&Linear; 2]) -> Result<Var> {
+        let bend = match self.activation {
+            FeedForward::Relu => Bend::Relu,
+            FeedForward::Gelu => Bend::Gelu,
         };
-        second.forward(&between.dropout(self.dropout)?)
+        let weights = layers.map(|layer| layer.weight.on(x));
+        let biases = layers.map(|layer| layer.bias.as_ref().map(|bias| bias.on(x)));
+        Ok(x.feed_forward(weights.each_ref(), biases.each_ref().map(Option::as_ref), bend, self.dropout)?)
     }
 }
 

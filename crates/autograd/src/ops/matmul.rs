@@ -1,5 +1,6 @@
 //! Matrix products.
 
+use super::noise::check_probability;
 use crate::joint::record_biased;
 use crate::{Result, Var, record, record_fused};
 use maplet_tensor::{Activation, Bend, Hidden, Shape, Tensor, Trans};
@@ -69,24 +70,36 @@ impl Var {
         record_biased("linear", y, [self, weight], bias, kernel, twin)
     }
 
-    /// Two dense layers with an activation between them, in one op: `linear(bend(linear(self)))`; a pair for each
-    /// layer. The activation and its slope are computed as the first product ends, and the gradient is multiplied by
-    /// the slope as the second's does.
+    /// A transformer's two dense layers in one op: `linear(dropout(bend(linear(self))))`. What comes between them, and
+    /// its slope, are computed as the first product ends, and the gradient is multiplied by the slope as the second's
+    /// does.
+    ///
+    /// `weights` and `biases` are those of the first layer and of the second.
     ///
     /// # Shapes
     /// `self: [.., in]`, weights `[hidden, in]` and `[out, hidden]`, biases `[hidden]` and `[out]` → `[.., out]`
     ///
     /// # Errors
-    /// Sizes that do not fit.
-    pub fn feed_forward(&self, weights: [&Var; 2], biases: [Option<&Var>; 2], bend: Bend) -> Result<Var> {
+    /// Sizes that do not fit, or a probability of dropout outside `[0, 1]`.
+    pub fn feed_forward(&self, weights: [&Var; 2], biases: [Option<&Var>; 2], bend: Bend, dropout: f64) -> Result<Var> {
         let none = Var::from(Tensor::zeros([0], self.dtype()));
         let inputs = [self, weights[0], weights[1], biases[0].unwrap_or(&none), biases[1].unwrap_or(&none)];
         let given = biases.map(|bias| bias.is_some());
+        check_probability("dropout", dropout)?;
+        let rng = if dropout > 0.0 { inputs.iter().find_map(|x| x.rng()) } else { None };
+        let again = rng.clone();
         let twin = move |[x, first, second, first_bias, second_bias]: [Var; 5]| {
             let layer = |activation| x.linear(&first, given[0].then_some(&first_bias), activation);
             let hidden = match bend {
                 Bend::Relu => layer(Activation::Relu)?,
                 Bend::Gelu => layer(Activation::Identity)?.gelu(),
+            };
+            let hidden = match again.clone() {
+                Some(mut rng) => {
+                    let mask = Tensor::dropout_mask(hidden.shape(), hidden.dtype(), dropout, &mut rng)?;
+                    hidden.mul(&hidden.constant(mask))?
+                }
+                None => hidden,
             };
             hidden.linear(&second, given[1].then_some(&second_bias), Activation::Identity)
         };
@@ -94,7 +107,9 @@ impl Var {
             return twin(inputs.map(Var::clone)); // nobody will ask for slopes
         }
         let [x, first, second, first_bias, second_bias] = inputs.map(|x| x.value().clone());
-        let hidden = Hidden::new(&x, &first, given[0].then_some(&first_bias), bend)?;
+        let mut rng = rng;
+        let drop = rng.as_mut().map(|rng| (dropout, rng));
+        let hidden = Hidden::new(&x, &first, given[0].then_some(&first_bias), bend, drop)?;
         let y = hidden.output.linear(&second, given[1].then_some(&second_bias), Activation::Identity)?;
         let kernel = move |dy: Tensor, want: [bool; 5]| {
             let matrix = |x: &Tensor| x.reshape(rows(x.shape()));

@@ -73,9 +73,7 @@ impl Var {
 
     /// The mask of a dropout, which broadcasts over the axes after the first `axes`; nothing if nothing is dropped.
     fn kept(&self, op: &'static str, p: f64, axes: usize) -> Result<Option<Tensor>> {
-        if !(0.0..=1.0).contains(&p) {
-            return Err(Error::new(op, format!("the probability is {p}"), "use a number from 0 to 1"));
-        }
+        check_probability(op, p)?;
         let Some(mut rng) = self.rng().filter(|_| p > 0.0) else { return Ok(None) };
         let sizes: Vec<usize> = self.shape().iter().enumerate().map(|(i, &n)| if i < axes { n } else { 1 }).collect();
         Ok(Some(Tensor::dropout_mask(Shape::new(&sizes)?, self.dtype(), p, &mut rng)?))
@@ -88,6 +86,13 @@ impl Var {
         }
         let Some(mut rng) = self.rng().filter(|_| std > 0.0) else { return Ok(None) };
         Ok(Some(Tensor::normal(self.shape(), mean, std, &mut rng).to_dtype(self.dtype())))
+    }
+}
+
+pub(super) fn check_probability(op: &'static str, p: f64) -> Result<()> {
+    match p {
+        0.0..=1.0 => Ok(()),
+        _ => Err(Error::new(op, format!("the probability is {p}"), "use a number from 0 to 1")),
     }
 }
 

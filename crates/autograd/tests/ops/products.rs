@@ -26,10 +26,10 @@ pub(crate) fn cases() -> Vec<Case> {
         let (x, first, second) = (sample(&[2, 2, 3]), sample(&[4, 3]), sample(&[2, 4]));
         let (first_bias, second_bias) = (sample(&[4]), other(&[2]));
         cases.push(Case::new("feed_forward", &[&x, &first, &second], move |x| {
-            x[0].feed_forward([&x[1], &x[2]], [None; 2], bend)
+            x[0].feed_forward([&x[1], &x[2]], [None; 2], bend, 0.0)
         }));
         cases.push(Case::new("feed_forward", &[&x, &first, &second, &first_bias, &second_bias], move |x| {
-            x[0].feed_forward([&x[1], &x[2]], [Some(&x[3]), Some(&x[4])], bend)
+            x[0].feed_forward([&x[1], &x[2]], [Some(&x[3]), Some(&x[4])], bend, 0.0)
         }));
     }
     cases

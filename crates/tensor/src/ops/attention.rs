@@ -8,12 +8,13 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+use super::dropout::Dropout;
 use super::norm::check_same;
 use crate::dtype::dispatch_float;
 use crate::ops::matmul::batch_index;
 use crate::{DType, Error, Result, Shape, Tensor};
 use kernel::{Kernel, Mask};
-use rows::{AttentionMath, Dropout};
+use rows::AttentionMath;
 
 const OP: &str = "scaled_dot_product_attention";
 

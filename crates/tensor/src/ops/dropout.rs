@@ -1,7 +1,7 @@
 //! The random mask of dropout.
 
 use crate::dtype::dispatch_float;
-use crate::{DType, Element, Error, Float, Result, Rng, Shape, Tensor, par};
+use crate::{DType, Error, Float, Result, Rng, Shape, Tensor, par};
 
 impl Tensor {
     /// Each element is 0 with probability `drop`, else `1 / (1 − drop)`, so that its mean is 1; for `drop = 1` all are
@@ -17,26 +17,47 @@ impl Tensor {
     /// Srivastava et al. (2014), "Dropout: A Simple Way to Prevent Neural Networks from Overfitting". The hash: Steele,
     /// Lea & Flood (2014), "Fast Splittable Pseudorandom Number Generators".
     pub fn dropout_mask(shape: impl Into<Shape>, dtype: DType, drop: f64, rng: &mut Rng) -> Result<Tensor> {
-        if !(0.0..=1.0).contains(&drop) {
-            return Err(Error::value("dropout", format!("the probability is {drop}"), "use a number from 0 to 1"));
-        }
+        check_probability(drop)?;
         let (shape, seed) = (shape.into(), rng.next_u64());
-        let below = threshold(drop);
         dispatch_float!(dtype, "dropout", T => Ok(Tensor::build(shape, |out: &mut [T]| {
-            let kept = T::from_f64(1.0 / (1.0 - drop));
-            par::elements(out, 1.0, |start, out| mask(out, seed.wrapping_add(start as u64), below, kept));
+            let dropout = Dropout::new(drop, seed);
+            par::elements(out, 1.0, |start, out| mask(out, start as u64, dropout));
         })))
     }
 }
 
-/// Hashes whose upper half lies below this are dropped.
-pub(super) fn threshold(drop: f64) -> u64 {
-    (drop * (1u64 << 32) as f64) as u64
+pub(super) fn check_probability(drop: f64) -> Result<()> {
+    match drop {
+        0.0..=1.0 => Ok(()),
+        _ => Err(Error::value("dropout", format!("the probability is {drop}"), "use a number from 0 to 1")),
+    }
+}
+
+/// The mask of a dropout that is never stored.
+#[derive(Clone, Copy)]
+pub(super) struct Dropout<T> {
+    seed: u64,
+    /// Hashes whose upper half lies below this are dropped.
+    below: u64,
+    pub(super) kept: T,
+}
+
+impl<T: Float> Dropout<T> {
+    pub(super) fn new(probability: f64, seed: u64) -> Self {
+        let below = (probability * (1u64 << 32) as f64) as u64;
+        Self { seed, below, kept: T::from_f64(1.0 / (1.0 - probability)) }
+    }
+
+    /// What element `i` is multiplied by.
+    #[inline(always)]
+    pub(super) fn factor(&self, i: u64) -> T {
+        if drops(self.seed.wrapping_add(i), self.below) { T::zero() } else { self.kept }
+    }
 }
 
 /// Whether the element with this number, counted from the seed, is dropped.
 #[inline(always)]
-pub(super) fn drops(number: u64, below: u64) -> bool {
+fn drops(number: u64, below: u64) -> bool {
     let mut z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -44,9 +65,9 @@ pub(super) fn drops(number: u64, below: u64) -> bool {
 }
 
 crate::simd::vectorized! {
-    fn mask<T: Float>(out: &mut [T], seed: u64, below: u64, kept: T) {
+    fn mask<T: Float>(out: &mut [T], start: u64, dropout: Dropout<T>) {
         for (i, out) in out.iter_mut().enumerate() {
-            *out = if drops(seed.wrapping_add(i as u64), below) { T::zero() } else { kept };
+            *out = dropout.factor(start + i as u64);
         }
     }
 }

@@ -1,11 +1,13 @@
 //! A dense layer with its activation between two others, where forward and backward pass share their work.
 
+use super::dropout::{Dropout, check_probability};
+use super::matmul::finish;
 use crate::dtype::dispatch_float;
 use crate::math::Math;
 use crate::par::Shared;
 use crate::product::{Finish, Matrix, Onto, finished_product};
 use crate::simd::vectorized;
-use crate::{Activation, Error, Float, Result, Tensor};
+use crate::{Activation, Error, Float, Result, Rng, Tensor};
 
 /// The activation of a [`Hidden`] layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +18,15 @@ pub enum Bend {
     Gelu,
 }
 
-/// The output of a dense layer with an activation, and what its gradient needs: activation and slope are computed
-/// together, where the product has just left its elements.
+/// The output of a dense layer with an activation and dropout, and what its gradient needs: all are computed together,
+/// where the product has just left its elements.
 ///
 /// ```
 /// use maplet_tensor::{Activation, Bend, DType, Hidden, Rng, Tensor};
 ///
 /// let rng = &mut Rng::new(1);
 /// let [x, first, second, dy] = [[5, 3], [4, 3], [2, 4], [5, 2]].map(|shape| Tensor::normal(shape, 0.0f64, 1.0, rng));
-/// let hidden = Hidden::new(&x, &first, None, Bend::Gelu)?; // and then y = hidden.output.linear(&second, …)
+/// let hidden = Hidden::new(&x, &first, None, Bend::Gelu, None)?; // and then y = hidden.output.linear(&second, …)
 ///
 /// let z = x.linear(&first, None, Activation::Identity)?;
 /// assert_eq!(hidden.output, z.gelu());
@@ -33,32 +35,66 @@ pub enum Bend {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Hidden {
-    /// `activation(x · weightᵀ + bias)`
+    /// `dropout(activation(x · weightᵀ + bias))`
     pub output: Tensor,
-    /// The slope of the activation at each element; ReLU's is told by the output.
-    slope: Option<Tensor>,
+    slope: Slope,
+}
+
+#[derive(Debug, Clone)]
+enum Slope {
+    /// At each element.
+    Of(Tensor),
+    /// ReLU's: 0 where the output is, else what dropout multiplies by.
+    Step(f64),
 }
 
 impl Hidden {
-    /// The layer's output for `x`.
+    /// The layer's output for `x`. With a probability, elements are dropped as by [`Tensor::dropout_mask`].
     ///
     /// # Shapes
     /// - `x: [.., in]`, `weight: [out, in]`, `bias: [out]`, output: `[.., out]`
     ///
     /// # Errors
-    /// As [`Tensor::linear`].
-    pub fn new(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, bend: Bend) -> Result<Self> {
-        if bend == Bend::Relu {
-            return Ok(Self { output: x.linear(weight, bias, Activation::Relu)?, slope: None });
-        }
+    /// As [`Tensor::linear`]; a probability outside `[0, 1]`.
+    pub fn new(
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        bend: Bend,
+        dropout: Option<(f64, &mut Rng)>,
+    ) -> Result<Self> {
         let shape = x.linear_shape(weight, bias)?;
+        if let Some((probability, _)) = dropout {
+            check_probability(probability)?;
+        }
         dispatch_float!(x.dtype(), "linear", T => {
-            let mut output = Tensor::dirty::<T>(shape);
-            let values = Shared::new(output.own_slice::<T>());
-            // SAFETY: the pieces that are finished do not overlap, and nothing else touches `output` meanwhile.
-            let work = |start, z: &mut [T]| gelu(unsafe { values.slice(start, z.len()) }, z);
-            let slope = x.linear_with(shape, weight, bias, Some(Finish { work: &work, cost: 1.0 }));
-            Ok(Self { output, slope: Some(slope) })
+            let dropout = dropout.map(|(probability, rng)| Dropout::<T>::new(probability, rng.next_u64()));
+            let linear = |work: &(dyn Fn(usize, &mut [T]) + Sync), cost| {
+                x.linear_with(shape, weight, bias, Some(Finish { work, cost }))
+            };
+            Ok(match bend {
+                Bend::Relu => {
+                    let work = |start, y: &mut [T]| {
+                        finish(y, Activation::Relu);
+                        drop(y, start, dropout);
+                    };
+                    let kept = dropout.map_or(1.0, |dropout| dropout.kept as f64);
+                    Self { output: linear(&work, if dropout.is_some() { 1.0 } else { 0.1 }), slope: Slope::Step(kept) }
+                }
+                Bend::Gelu => {
+                    let mut output = Tensor::dirty::<T>(shape);
+                    let values = Shared::new(output.own_slice::<T>());
+                    let work = |start, z: &mut [T]| {
+                        // SAFETY: the pieces that are finished do not overlap, and nothing else touches `output`.
+                        let values = unsafe { values.slice(start, z.len()) };
+                        gelu(values, z);
+                        drop(values, start, dropout);
+                        drop(z, start, dropout);
+                    };
+                    let slope = linear(&work, if dropout.is_some() { 2.0 } else { 1.0 });
+                    Self { output, slope: Slope::Of(slope) }
+                }
+            })
         })
     }
 
@@ -71,7 +107,7 @@ impl Hidden {
     /// # Errors
     /// Shapes or types that do not fit.
     pub fn grad(&self, dy: &Tensor, following: &Tensor) -> Result<Tensor> {
-        const OP: &str = "linear_grad";
+        const OP: &str = "hidden_grad";
         let [next, features] = following.dims(OP)?;
         dy.same_dtype(OP, following)?;
         dy.same_dtype(OP, &self.output)?;
@@ -85,10 +121,9 @@ impl Hidden {
         dispatch_float!(dy.dtype(), OP, T => Ok(Tensor::build(shape, |out: &mut [T]| {
             let (dy, w) = (Matrix::new(dy.slice_of(), next, false), Matrix::new(following.slice_of(), features, false));
             let output = self.output.slice_of::<T>();
-            let slope = self.slope.as_ref().map(Tensor::slice_of::<T>);
-            let work = |start: usize, dz: &mut [T]| match slope {
-                Some(slope) => scale(dz, &slope[start..][..dz.len()]),
-                None => cut(dz, &output[start..][..dz.len()]),
+            let work = |start: usize, dz: &mut [T]| match &self.slope {
+                Slope::Of(slope) => scale(dz, &slope.slice_of()[start..][..dz.len()]),
+                Slope::Step(kept) => cut(dz, &output[start..][..dz.len()], *kept as T),
             };
             finished_product([rows, next, features], dy, w, out, Onto::Nothing, Some(Finish { work: &work, cost: 0.1 }));
         })))
@@ -113,9 +148,18 @@ vectorized! {
 }
 
 vectorized! {
-    /// As `relu_grad` has it.
-    fn cut<T: Float>(dz: &mut [T], output: &[T]) {
-        dz.iter_mut().zip(output).for_each(|(dz, y)| *dz = if *y <= T::zero() { T::zero() } else { *dz });
+    /// As `relu_grad` has it, times what was kept.
+    fn cut<T: Float>(dz: &mut [T], output: &[T], kept: T) {
+        dz.iter_mut().zip(output).for_each(|(dz, y)| *dz = if *y <= T::zero() { T::zero() } else { *dz * kept });
+    }
+}
+
+vectorized! {
+    /// Drops elements, of which `start` come before these.
+    fn drop<T: Float>(x: &mut [T], start: usize, dropout: Option<Dropout<T>>) {
+        if let Some(dropout) = dropout {
+            x.iter_mut().zip(start as u64..).for_each(|(x, i)| *x *= dropout.factor(i));
+        }
     }
 }
 
@@ -139,10 +183,10 @@ mod tests {
                     let before = dy.matmul(&following);
                     let before = before.or_else(|_| dy.reshape([1, next]).and_then(|dy| dy.matmul(&following)));
                     let before = before.and_then(|dh| dh.reshape(z.shape())).unwrap();
-                    let relu = Hidden::new(&x, &weight, bias, Bend::Relu).unwrap();
+                    let relu = Hidden::new(&x, &weight, bias, Bend::Relu, None).unwrap();
                     assert_eq!(relu.output, z.relu());
                     assert_eq!(relu.grad(&dy, &following).unwrap(), z.relu_grad(&before).unwrap());
-                    let gelu = Hidden::new(&x, &weight, bias, Bend::Gelu).unwrap();
+                    let gelu = Hidden::new(&x, &weight, bias, Bend::Gelu, None).unwrap();
                     assert_eq!(gelu.output, z.gelu());
                     assert_eq!(gelu.grad(&dy, &following).unwrap(), z.gelu_grad(&before).unwrap());
                 }
@@ -151,18 +195,39 @@ mod tests {
     }
 
     #[test]
+    fn drops_what_the_mask_drops() {
+        let draw = |shape: [usize; 2]| Tensor::normal(shape, 0.0f32, 1.0, &mut Rng::new(shape[1] as u64));
+        let (x, weight, following, dy) = (draw([40, 20]), draw([70, 20]), draw([9, 70]), draw([40, 9]));
+        let z = x.linear(&weight, None, Activation::Identity).unwrap();
+        let mask = Tensor::dropout_mask([40, 70], DType::F32, 0.3, &mut Rng::new(8)).unwrap();
+        let dh = dy.matmul(&following).unwrap().mul(&mask).unwrap();
+        for (bend, y, dz) in
+            [(Bend::Relu, z.relu(), z.relu_grad(&dh).unwrap()), (Bend::Gelu, z.gelu(), z.gelu_grad(&dh).unwrap())]
+        {
+            let hidden = Hidden::new(&x, &weight, None, bend, Some((0.3, &mut Rng::new(8)))).unwrap();
+            assert_eq!(hidden.output, y.mul(&mask).unwrap());
+            // The gradient is three factors, multiplied in another order.
+            let found = hidden.grad(&dy, &following).unwrap();
+            let apart = found.sub(&dz).unwrap().abs().sub(&dz.abs().mul_scalar(3e-7)).unwrap();
+            assert!(apart.max(.., false).unwrap().item::<f32>().unwrap() <= 0.0, "{bend:?}");
+        }
+        let text = Hidden::new(&x, &weight, None, Bend::Relu, Some((1.5, &mut Rng::new(8)))).unwrap_err().to_string();
+        assert_eq!(text, "dropout: the probability is 1.5; help: use a number from 0 to 1");
+    }
+
+    #[test]
     fn misfits_are_explained() {
         let ones = |shape: &[usize]| Tensor::ones(Shape::new(shape).unwrap(), DType::F32);
-        let text = Hidden::new(&ones(&[]), &ones(&[3, 4]), None, Bend::Gelu).unwrap_err().to_string();
+        let text = Hidden::new(&ones(&[]), &ones(&[3, 4]), None, Bend::Gelu, None).unwrap_err().to_string();
         assert_eq!(
             text,
             "linear: input [] and weight [3, 4] differ in their last sizes; help: the input's last axis must be 4"
         );
-        let hidden = Hidden::new(&ones(&[2, 4]), &ones(&[3, 4]), None, Bend::Gelu).unwrap();
+        let hidden = Hidden::new(&ones(&[2, 4]), &ones(&[3, 4]), None, Bend::Gelu, None).unwrap();
         for (dy, following) in [(&[2, 5][..], &[5, 4]), (&[2, 4], &[5, 3]), (&[3, 5], &[5, 3]), (&[5], &[5, 3])] {
             let text = hidden.grad(&ones(dy), &ones(following)).unwrap_err().to_string();
             let [dy, following] = [dy, following].map(|shape| Shape::new(shape).unwrap());
-            let want = format!("linear_grad: gradient {dy} and weight {following} do not lead back to [2, 3]");
+            let want = format!("hidden_grad: gradient {dy} and weight {following} do not lead back to [2, 3]");
             assert_eq!(text, format!("{want}; help: take both from the dense layer that follows"));
         }
     }

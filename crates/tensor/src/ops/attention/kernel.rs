@@ -5,9 +5,8 @@
 //! lanes of vectors, one query each, without a horizontal sum. Only queries (and `dy`) are transposed, once a block.
 
 use super::Plan;
-use super::rows::{
-    AttentionMath, Dropout, LANES, copy_row, drop_weights, exponentials, finish, hide, scale, scale_rows,
-};
+use super::rows::{AttentionMath, LANES, copy_row, drop_weights, exponentials, finish, hide, scale, scale_rows};
+use crate::ops::dropout::Dropout;
 use crate::par::{self, Shared};
 use crate::product::{Matrix, block_product};
 use crate::scratch::pieces;

@@ -3,7 +3,7 @@
 use super::kernel::VECTORS;
 use crate::lanes::{Job, Lanes, Lanewise};
 use crate::math::Math;
-use crate::ops::dropout::{drops, threshold};
+use crate::ops::dropout::Dropout;
 use crate::ops::moments::Dot;
 use crate::ops::number::Number;
 use crate::simd::vectorized;
@@ -36,26 +36,6 @@ impl AttentionMath for f32 {
 impl AttentionMath for f64 {
     const FLOOR: f64 = -708.0;
     const CEILING: f64 = 708.0;
-}
-
-/// The mask of dropout, which is never stored: see `ops/dropout.rs`.
-#[derive(Clone, Copy)]
-pub(super) struct Dropout<T> {
-    seed: u64,
-    below: u64,
-    kept: T,
-}
-
-impl<T: AttentionMath> Dropout<T> {
-    pub(super) fn new(probability: f64, seed: u64) -> Self {
-        Self { seed, below: threshold(probability), kept: T::from_f64(1.0 / (1.0 - probability)) }
-    }
-
-    /// What weight `i` is multiplied by.
-    #[inline(always)]
-    fn factor(&self, i: u64) -> T {
-        if drops(self.seed.wrapping_add(i), self.below) { T::zero() } else { self.kept }
-    }
 }
 
 /// The vector's worth of elements from `at` on.
