@@ -1,7 +1,8 @@
 //! The one place that decides what runs in parallel.
 //!
-//! Work is cut into pieces by its size, never by the number of threads, and partial sums are added in the order of
-//! the pieces: so every result has the same bits with one thread and with a hundred.
+//! Work is cut into pieces by its size, not by the number of threads, and partial sums are added in the order of the
+//! pieces: so every result has the same bits with one thread and with a hundred. (A product that is cut between its
+//! elements alone may make as many pieces as there are threads: see `Cut` in `product.rs`.)
 
 use crate::team;
 use rayon::prelude::*;
