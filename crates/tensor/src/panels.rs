@@ -49,7 +49,8 @@ fn pack_strip<T: Float>(out: &mut [T], width: usize, b: Matrix<'_, T>, t0: usize
         match width {
             32 => copy_rows(from, b.rows, out.as_chunks_mut::<32>().0),
             16 => copy_rows(from, b.rows, out.as_chunks_mut::<16>().0),
-            _ => copy_rows(from, b.rows, out.as_chunks_mut::<8>().0),
+            8 => copy_rows(from, b.rows, out.as_chunks_mut::<8>().0),
+            _ => unreachable!("a panel is as wide as the tile of some machine"),
         }
         for (row, t) in rest.chunks_mut(width).zip(whole..) {
             row[..count].copy_from_slice(&from[t * b.rows..][..count]);

@@ -165,7 +165,7 @@ pub(crate) fn block_product<T: Float>(
 /// As [`block_product`], with a `C` between whose rows others may work.
 ///
 /// # Safety
-/// `c` points to the first of `m` rows of `n` elements that nobody else touches.
+/// `c` points to the first of `m` rows of `n` elements, `c_stride` apart, that may be written and nobody else touches.
 pub(crate) unsafe fn block_product_at<T: Float>(
     [m, k, n]: [usize; 3],
     a: Matrix<'_, T>,

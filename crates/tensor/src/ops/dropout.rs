@@ -39,7 +39,7 @@ pub(super) struct Dropout<T> {
     seed: u64,
     /// Hashes whose upper half lies below this are dropped.
     below: u64,
-    pub(super) kept: T,
+    kept: T,
 }
 
 impl<T: Float> Dropout<T> {

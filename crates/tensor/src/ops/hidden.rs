@@ -67,6 +67,7 @@ impl Hidden {
         if let Some((probability, _)) = dropout {
             check_probability(probability)?;
         }
+        let kept = dropout.as_ref().map_or(1.0, |(probability, _)| 1.0 / (1.0 - probability));
         dispatch_float!(x.dtype(), "linear", T => {
             let dropout = dropout.map(|(probability, rng)| Dropout::<T>::new(probability, rng.next_u64()));
             let linear = |work: &(dyn Fn(usize, &mut [T]) + Sync), cost| {
@@ -78,7 +79,6 @@ impl Hidden {
                         finish(y, Activation::Relu);
                         drop(y, start, dropout);
                     };
-                    let kept = dropout.map_or(1.0, |dropout| dropout.kept as f64);
                     Self { output: linear(&work, if dropout.is_some() { 1.0 } else { 0.1 }), slope: Slope::Step(kept) }
                 }
                 Bend::Gelu => {
