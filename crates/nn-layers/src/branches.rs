@@ -122,16 +122,12 @@ impl Module for Parallel {
         for (i, branch) in self.branches.iter().enumerate() {
             outputs.push(branch.forward(x).map_err(|error| error.at(format!("branch {i}")))?);
         }
-        if let Join::Concat(axis) = self.join
-            && !outputs.is_empty()
-        {
-            return Ok(Var::concat(&outputs.iter().collect::<Vec<_>>(), axis)?);
-        }
-        let mut outputs = outputs.into_iter();
-        let Some(first) = outputs.next() else {
-            return Err(Error::new("parallel", "there are no branches", "add one with branch(..)"));
+        let joined = match self.join {
+            _ if outputs.is_empty() => None,
+            Join::Concat(axis) => Some(Ok(Var::concat(&outputs.iter().collect::<Vec<_>>(), axis)?)),
+            Join::Add => outputs.into_iter().map(Ok).reduce(|total, y| sum("parallel", total?, &y?)),
         };
-        outputs.try_fold(first, |total, y| sum("parallel", total, &y))
+        joined.unwrap_or_else(|| Err(Error::new("parallel", "there are no branches", "add one with branch(..)")))
     }
 
     fn lower(&self, graph: &mut Graph, x: Value) -> Result<Option<Value>> {

@@ -393,7 +393,9 @@ mod tests {
     #[test]
     #[cfg(not(miri))]
     fn products_across_rows_are_exact() {
-        for [m, k, n] in [[128, 2048, 128], [300, 1600, 70], [33, 515, 161], [17, 4100, 32], [130, 4500, 20]] {
+        let sizes =
+            [[128, 2048, 128], [300, 1600, 70], [33, 515, 161], [17, 4100, 32], [130, 4500, 20], [512, 600, 70]];
+        for [m, k, n] in sizes {
             for b_transposed in [false, true] {
                 let whole = |len: usize, by: usize| (0..len).map(|i| ((i * by) % 7) as f32 - 3.0).collect::<Vec<_>>();
                 let (a, b, row, itself) = (whole(k * m, 31), whole(k * n, 53), whole(n, 3), whole(m * n, 5));
@@ -451,7 +453,7 @@ mod tests {
             for k in [1, 27, 128, 500, 512, 1000, 1792, 2048, 4096, 5408, 60_000] {
                 for moves in [false, true] {
                     let cut = Cut::by_size::<f32>([m, k, n], moves);
-                    let enough = count(cut) * cut.parts >= 3 || m * n * k < 1 << 24 || m.min(n) < 64;
+                    let enough = count(cut) * cut.parts >= 6 || m * n * k < 1 << 24 || m.min(n) < 64;
                     assert!(enough, "{m} × {k} × {n}, {moves}: {cut:?}");
                 }
             }
@@ -470,8 +472,8 @@ mod tests {
         let mut rng = Rng::new(9);
         let a = Tensor::normal([64 * 3000], 0.0f32, 1.0, &mut rng);
         let b = Tensor::normal([3000 * 70], 0.0f32, 1.0, &mut rng);
-        let sizes = [[64, 3000, 70], [4, 3000, 30], [64, 300, 700], [60, 3000, 70], [300, 640, 190]];
-        let transposed = [[false, false], [false, true], [false, false], [true, false], [true, false]];
+        let sizes = [[64, 3000, 70], [4, 3000, 30], [64, 300, 700], [60, 3000, 70], [300, 640, 190], [256, 700, 130]];
+        let transposed = [[false, false], [false, true], [false, false], [true, false], [true, false], [true, false]];
         for (size, transposed) in sizes.into_iter().zip(transposed) {
             let [m, k, n] = size;
             let run = |threads| {

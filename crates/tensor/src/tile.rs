@@ -34,15 +34,16 @@ impl Offsets<'_> {
     }
 }
 
-/// What the sums start from, and what is added to them.
+/// What is added to the sums in the end: at the beginning a row would cost digits, and what `C` holds is not there yet.
 #[derive(Clone, Copy)]
 pub(crate) enum Start<T> {
+    /// Nothing.
     Zero,
     /// What `C` holds.
     Sum,
-    /// From zero, and in the end this row is added to each row: from the beginning on it would cost digits.
+    /// This row, in every row of `C`.
     Row(*const T),
-    /// From what `C` holds, then the row.
+    /// What `C` holds, then the row.
     SumAndRow(*const T),
 }
 

@@ -86,8 +86,8 @@ impl Var {
         let inputs = [self, weights[0], weights[1], biases[0].unwrap_or(&none), biases[1].unwrap_or(&none)];
         let given = biases.map(|bias| bias.is_some());
         check_probability("dropout", dropout)?;
-        let rng = if dropout > 0.0 { inputs.iter().find_map(|x| x.rng()) } else { None };
-        let again = rng.clone();
+        let mut rng = if dropout > 0.0 { inputs.iter().find_map(|x| x.rng()) } else { None };
+        let again = rng.clone(); // draws the same mask
         let twin = move |[x, first, second, first_bias, second_bias]: [Var; 5]| {
             let layer = |activation| x.linear(&first, given[0].then_some(&first_bias), activation);
             let hidden = match bend {
@@ -107,9 +107,8 @@ impl Var {
             return twin(inputs.map(Var::clone)); // nobody will ask for slopes
         }
         let [x, first, second, first_bias, second_bias] = inputs.map(|x| x.value().clone());
-        let mut rng = rng;
-        let drop = rng.as_mut().map(|rng| (dropout, rng));
-        let hidden = Hidden::new(&x, &first, given[0].then_some(&first_bias), bend, drop)?;
+        let dropout = rng.as_mut().map(|rng| (dropout, rng));
+        let hidden = Hidden::new(&x, &first, given[0].then_some(&first_bias), bend, dropout)?;
         let y = hidden.output.linear(&second, given[1].then_some(&second_bias), Activation::Identity)?;
         let kernel = move |dy: Tensor, want: [bool; 5]| {
             let matrix = |x: &Tensor| x.reshape(rows(x.shape()));

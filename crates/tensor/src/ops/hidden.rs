@@ -77,7 +77,7 @@ impl Hidden {
                 Bend::Relu => {
                     let work = |start, y: &mut [T]| {
                         finish(y, Activation::Relu);
-                        drop(y, start, dropout);
+                        mask(y, start, dropout);
                     };
                     Self { output: linear(&work, if dropout.is_some() { 1.0 } else { 0.1 }), slope: Slope::Step(kept) }
                 }
@@ -88,8 +88,8 @@ impl Hidden {
                         // SAFETY: the pieces that are finished do not overlap, and nothing else touches `output`.
                         let values = unsafe { values.slice(start, z.len()) };
                         gelu(values, z);
-                        drop(values, start, dropout);
-                        drop(z, start, dropout);
+                        mask(values, start, dropout);
+                        mask(z, start, dropout);
                     };
                     let slope = linear(&work, if dropout.is_some() { 2.0 } else { 1.0 });
                     Self { output, slope: Slope::Of(slope) }
@@ -156,7 +156,7 @@ vectorized! {
 
 vectorized! {
     /// Drops elements, of which `start` come before these.
-    fn drop<T: Float>(x: &mut [T], start: usize, dropout: Option<Dropout<T>>) {
+    fn mask<T: Float>(x: &mut [T], start: usize, dropout: Option<Dropout<T>>) {
         if let Some(dropout) = dropout {
             x.iter_mut().zip(start as u64..).for_each(|(x, i)| *x *= dropout.factor(i));
         }
